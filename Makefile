@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
+# Ansible finds this checkout as multiwan.linux, and leaves the home directory alone.
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
+export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
+
+# make demo: the topology and the firewall backend
+DEMO ?= two-links
+BACKEND ?= nftables
+
+# make unit, make netns: what to give pytest, such as ARGS='-k pin -x'; make sanity: such as ARGS='--test pylint'
+ARGS ?=
+
+# make molecule
+SCENARIO ?= default
+
+STAGES := lint unit netns sanity molecule
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
+
+.PHONY: demo
+demo: setup network ## Build a small Internet, run the playbook on the router in it, show that it works (root)
+	@DEMO=$(DEMO) BACKEND=$(BACKEND) $(PYTHON) -m tests.lab.demo
+
+.PHONY: test
+test: setup ## Run all tests, in this order: lint unit netns sanity molecule (root)
+	@for stage in $(STAGES); do \
+	    echo "=== $$stage"; \
+	    started=$$SECONDS; \
+	    $(MAKE) --no-print-directory $$stage; \
+	    echo "=== $$stage passed in $$((SECONDS - started)) s"; \
+	done
+
+.PHONY: lint
+lint: setup ## Style, types, licences, changelog fragments
+	ruff check
+	ruff format --check
+	mypy
+	yamllint --strict .
+	ansible-lint --nocolor -q
+	git ls-files -z --cached --others --exclude-standard '*.sh' .ci/run | xargs -0 shellcheck
+	antsibull-changelog lint
+	reuse lint --quiet || { reuse lint --lines; exit 1; }
+
+.PHONY: format
+format: setup ## Let ruff format the Python files and repair what it can
+	ruff format
+	ruff check --fix
+
+.PHONY: unit
+unit: setup ## Unit and property tests
+	$(PYTHON) -m pytest tests/unit $(ARGS)
+
+.PHONY: netns
+netns: setup network ## Tests against the real kernel in network namespaces (root)
+	$(PYTHON) -m pytest tests/netns --durations=10 $(ARGS)
+
+.PHONY: sanity
+sanity: setup ## ansible-test sanity
+	tools/sanity.sh $(ARGS)
+
+.PHONY: molecule
+molecule: setup containers ## A molecule scenario in containers: SCENARIO=default (root)
+	tools/molecule.sh $(SCENARIO)
+
+.PHONY: bench
+bench: setup network ## Measure times, lost packets and forwarding rates (root)
+	$(PYTHON) -m tests.bench
+
+.PHONY: setup
+setup: # Everything but the system packages of the next two
+	@tools/setup.sh venv
+
+.PHONY: network
+network: # What namespaces take
+	@tools/setup.sh network
+
+.PHONY: containers
+containers: # What molecule takes
+	@tools/setup.sh containers
+
+.PHONY: build
+build: setup ## Build the collection's archive from the committed tree, in .cache/build
+	@tools/build.sh
+
+.PHONY: update-constraints
+update-constraints: setup ## Move what requirements-dev.txt needs in turn to its newest versions
+	@tools/update-constraints.sh
+
+.PHONY: clean
+clean: ## Remove what these targets made here: .venv, .cache and bytecode
+	rm -rf $(VENV) .cache .ansible .hypothesis tests/output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,170 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+#
+# Installs what the tests and the demo need and this machine lacks. A second run finds everything and does nothing.
+#
+# Usage: tools/setup.sh venv | network | containers
+#   venv        .venv from requirements-dev.txt, with a Python that Ansible supports, and what building it takes;
+#               .cache/collections, where Ansible finds this checkout as multiwan.linux
+#   network     what the lab's network namespaces and the router in them use
+#   containers  what molecule's containers take
+#
+# System packages are installed as root by apt-get or dnf; for other users, the command to run is printed.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="$PATH:/usr/sbin:/sbin"
+
+readonly venv=.venv
+readonly oldest_python=11 # 3.11: the oldest that ansible-core 2.19 runs on
+
+main() {
+    case "${1:-}" in
+        venv)
+            make_venv
+            link_collection
+            ;;
+        network) need_commands ip nft iptables conntrack sysctl ;;
+        containers) need_commands podman runc mmdebstrap ip ;;
+        *)
+            sed -n 's/^# \{0,1\}//; /^Usage/,/^ *containers/p' "${BASH_SOURCE[0]}" >&2
+            exit 2
+            ;;
+    esac
+}
+
+make_venv() {
+    local python stamp
+    # The stamp is written last, and holds the path because the scripts in .venv/bin do.
+    stamp="$PWD $(cat requirements-dev.txt constraints.txt | sha256sum)"
+    if [[ -x $venv/bin/python && "$(cat $venv/.requirements 2>/dev/null)" == "$stamp" ]] && $venv/bin/python -c ''; then
+        return
+    fi
+    need_commands git cc shellcheck
+    python="$(find_python)" || {
+        install_python
+        python="$(find_python)" || fail "found no Python 3.$oldest_python or newer that can make virtual environments"
+    }
+    has_headers "$python" || install_headers "$python"
+    echo "setup: $venv from requirements-dev.txt, $("$python" --version)"
+    quietly "$python" -m venv --clear $venv
+    quietly $venv/bin/python -m pip install --disable-pip-version-check --progress-bar off -r requirements-dev.txt
+    echo "$stamp" >$venv/.requirements
+}
+
+link_collection() {
+    mkdir -p .cache/collections/ansible_collections/multiwan
+    ln -sfn ../../../.. .cache/collections/ansible_collections/multiwan/linux
+}
+
+# The system's own python3 comes first: its headers and its venv module are the ones most likely to be there.
+find_python() {
+    local name
+    for name in python3 /usr/bin/python3 python3.13 python3.12 python3.11 python3.14; do
+        if is_usable "$name"; then
+            command -v "$name"
+            return
+        fi
+    done
+    return 1
+}
+
+# Runs it: a name on the PATH may be a pyenv shim without a Python behind it, and Debian's python3 may lack ensurepip.
+is_usable() {
+    "$1" -c "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, $oldest_python))" 2>/dev/null
+}
+
+# python-iptables is built from source.
+has_headers() {
+    "$1" -c "import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path('include') + '/Python.h'))"
+}
+
+install_python() {
+    if /usr/bin/python3 -c "import sys; sys.exit(sys.version_info < (3, $oldest_python))" 2>/dev/null; then
+        install_packages python3-venv python3-dev
+    elif has_apt; then
+        install_packages python3.11 python3.11-venv python3.11-dev # Ubuntu 22.04, whose python3 is 3.10
+    else
+        install_packages python3.11 python3.11-devel
+    fi
+}
+
+install_headers() {
+    local version
+    version="$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+    if has_apt; then
+        install_packages "python$version-dev"
+    else
+        install_packages "python$version-devel"
+    fi
+}
+
+need_commands() {
+    local missing=() command
+    for command in "$@"; do
+        command -v "$command" >/dev/null || missing+=("$(package_of "$command")")
+    done
+    [[ ${#missing[@]} -eq 0 ]] || install_packages "${missing[@]}"
+}
+
+# The package that brings a command, by distribution family.
+package_of() {
+    case "$1:$(has_apt && echo apt || echo dnf)" in
+        ip:apt) echo iproute2 ;;
+        ip:dnf) echo iproute ;;
+        nft:*) echo nftables ;;
+        conntrack:dnf) echo conntrack-tools ;;
+        sysctl:apt) echo procps ;;
+        sysctl:dnf) echo procps-ng ;;
+        cc:apt) echo gcc libc6-dev ;;
+        cc:dnf) echo gcc ;;
+        shellcheck:dnf) echo ShellCheck ;;
+        mmdebstrap:apt) echo mmdebstrap debian-archive-keyring ;;
+        *) echo "$1" ;;
+    esac
+}
+
+has_apt() {
+    command -v apt-get >/dev/null
+}
+
+# Some entries name two packages, hence the splitting.
+install_packages() {
+    local packages install
+    read -ra packages <<<"$*"
+    if has_apt; then
+        install=(apt-get -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends)
+    elif command -v dnf >/dev/null; then
+        install=(dnf install --assumeyes)
+    else
+        fail "please install: ${packages[*]}"
+    fi
+    [[ $EUID -eq 0 ]] || fail "not root; please run: sudo ${install[*]} ${packages[*]}"
+    echo "setup: ${install[0]} install ${packages[*]}"
+    if has_apt; then
+        export DEBIAN_FRONTEND=noninteractive
+        quietly apt-get -o DPkg::Lock::Timeout=300 update
+    fi
+    quietly "${install[@]}" "${packages[@]}"
+}
+
+# Shows what a command printed only when it failed.
+quietly() {
+    local log status=0
+    log="$(mktemp)"
+    "$@" >"$log" 2>&1 </dev/null || status=$?
+    if [[ $status -ne 0 ]]; then
+        cat "$log" >&2
+        echo "setup: failed ($status): $*" >&2
+    fi
+    rm -f "$log"
+    return "$status"
+}
+
+fail() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+main "$@"
