@@ -43,7 +43,7 @@ test: setup ## Run all tests, in this order: lint unit netns sanity molecule (ro
 	done
 
 .PHONY: lint
-lint: setup ## Style, types, licences, changelog fragments
+lint: setup linters ## Style, types, licences, changelog fragments
 	ruff check
 	ruff format --check
 	mypy
@@ -67,7 +67,7 @@ netns: setup network ## Tests against the real kernel in network namespaces (roo
 	$(PYTHON) -m pytest tests/netns --durations=10 $(ARGS)
 
 .PHONY: sanity
-sanity: setup ## ansible-test sanity
+sanity: setup linters ## ansible-test sanity
 	tools/sanity.sh $(ARGS)
 
 .PHONY: molecule
@@ -79,8 +79,12 @@ bench: setup network ## Measure times, lost packets and forwarding rates (root)
 	$(PYTHON) -m tests.bench
 
 .PHONY: setup
-setup: # Everything but the system packages of the next two
+setup: # The virtual environment
 	@tools/setup.sh venv
+
+.PHONY: linters
+linters: # What lint and sanity run beside it
+	@tools/setup.sh linters
 
 .PHONY: network
 network: # What namespaces take

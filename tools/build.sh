@@ -15,4 +15,4 @@ trap 'rm -rf "$export_tree"' EXIT
 git archive HEAD | tar --extract --directory="$export_tree"
 rm -rf .cache/build
 .venv/bin/ansible-galaxy collection build --output-path .cache/build "$export_tree"
-tar --list --file=.cache/build/multiwan-linux-*.tar.gz
+tar --list --file .cache/build/multiwan-linux-*.tar.gz

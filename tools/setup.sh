@@ -4,9 +4,10 @@
 #
 # Installs what the tests and the demo need and this machine lacks. A second run finds everything and does nothing.
 #
-# Usage: tools/setup.sh venv | network | containers
+# Usage: tools/setup.sh venv | linters | network | containers
 #   venv        .venv from requirements-dev.txt, with a Python that Ansible supports, and what building it takes;
 #               .cache/collections, where Ansible finds this checkout as multiwan.linux
+#   linters     what make lint runs beside that
 #   network     what the lab's network namespaces and the router in them use
 #   containers  what molecule's containers take
 #
@@ -25,6 +26,7 @@ main() {
             make_venv
             link_collection
             ;;
+        linters) need_commands git shellcheck ;;
         network) need_commands ip nft iptables conntrack sysctl ;;
         containers) need_commands podman runc mmdebstrap ip ;;
         *)
@@ -41,7 +43,7 @@ make_venv() {
     if [[ -x $venv/bin/python && "$(cat $venv/.requirements 2>/dev/null)" == "$stamp" ]] && $venv/bin/python -c ''; then
         return
     fi
-    need_commands git cc shellcheck
+    need_commands cc
     python="$(find_python)" || {
         install_python
         python="$(find_python)" || fail "found no Python 3.$oldest_python or newer that can make virtual environments"
