@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Carry out a plan through the ports, one operation at a time, and go back where one fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from . import store
+from .errors import KernelError
+from .kernel import IpRule, Route
+from .plan import LoadedFirewall, Marked, Operation
+from .ports import Router
+
+
+class ApplyError(RuntimeError):
+    """An operation failed. `done` are the operations that stand after going back, `failed` the one that was refused."""
+
+    def __init__(self, failed: str, cause: KernelError, undone: list[str], done: list[str]) -> None:
+        state = (
+            "the %d operations before it were undone" % len(undone) if undone else "nothing had been changed before it"
+        )
+        if done:
+            state = "undoing failed, and these operations stand: {}".format("; ".join(done))
+        super().__init__(
+            f"{failed} failed: {cause}; {state}. The router forwards as before; the next run starts from what is there"
+        )
+        self.failed = failed
+        self.undone = undone
+        self.done = done
+
+
+def apply_plan(router: Router, operations: Iterable[Operation], names: Mapping[int, str]) -> None:
+    """Execute `operations` in order; raises ApplyError after undoing, last first, what was done."""
+    done: list[Operation] = []
+    for operation in operations:
+        try:
+            execute(router, operation)
+        except KernelError as exc:
+            standing = _undo(router, done)
+            undone = [item.describe(names) for item in done if item not in standing]
+            raise ApplyError(
+                operation.describe(names), exc, undone, [item.describe(names) for item in standing]
+            ) from exc
+        done.append(operation)
+
+
+def _undo(router: Router, done: list[Operation]) -> list[Operation]:
+    """Undo in reverse, as far as it goes; returns what could not be undone."""
+    standing = []
+    for operation in reversed(done):
+        try:
+            execute(router, operation.inverse())
+        except KernelError:
+            standing.append(operation)
+    return standing
+
+
+def execute(router: Router, operation: Operation) -> None:
+    """One operation on the real thing; raises KernelError."""
+    before, after = operation.before, operation.after
+    if operation.kind == "route":
+        router.routing.change_route(_route(before), _route(after))
+    elif operation.kind == "rule":
+        router.routing.change_rule(_rule(before), _rule(after))
+    elif operation.kind == "sysctl":
+        router.sysctl.write(operation.subject, str(after))
+    elif operation.kind == "file":
+        router.files.write(operation.subject, after if isinstance(after, str) else None)
+    elif operation.kind == "firewall":
+        _execute_firewall(router, operation.subject, after if isinstance(after, LoadedFirewall) else None)
+    elif isinstance(before, Marked):
+        router.routing.flush_connections(before.mark, before.mask)
+
+
+def _route(value: object) -> Route | None:
+    return value if isinstance(value, Route) else None
+
+
+def _rule(value: object) -> IpRule | None:
+    return value if isinstance(value, IpRule) else None
+
+
+def _execute_firewall(router: Router, backend: str, after: LoadedFirewall | None) -> None:
+    port = router.firewalls[backend]
+    if after is None or not after.model:
+        port.remove()
+        store.record_firewall(router.files, port, "")
+    else:
+        port.replace(after.model)
+        store.record_firewall(router.files, port, port.render(after.model))

@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The changes that modules make to the stored document: pure functions from document and parameters to document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from .document import Document, merge, parse_list, without
+from .model import Link, Policy, RpFilter, Rule, Snat
+
+RP_FILTER = ("mode", "all", "default", "devices", "src_valid_mark", "blackhole")
+
+
+def links(document: Document, params: Mapping[str, Any]) -> Document:
+    if params["state"] == "absent":
+        return replace(document, links=without(document.links, (item["name"] for item in params["links"])))
+    listed = parse_list(Link, "links", params["links"])
+    return replace(document, links=merge(document.links, listed, params["purge"]))
+
+
+def policies(document: Document, params: Mapping[str, Any]) -> Document:
+    """Policies, rules and the default. A default_policy of '' means none; left out, it stays unless it is removed here."""
+    default = document.default_policy if params["default_policy"] is None else params["default_policy"] or None
+    if params["state"] == "absent":
+        gone = {item["name"] for item in params["policies"]}
+        return replace(
+            document,
+            policies=without(document.policies, gone),
+            rules=without(document.rules, (item["name"] for item in params["rules"])),
+            default_policy=None if default in gone else default,
+        )
+    return replace(
+        document,
+        policies=merge(document.policies, parse_list(Policy, "policies", params["policies"]), params["purge"]),
+        rules=merge(document.rules, parse_list(Rule, "rules", params["rules"]), params["purge"]),
+        default_policy=default,
+    )
+
+
+def snat(document: Document, params: Mapping[str, Any]) -> Document:
+    listed = parse_list(Snat, "snat", params["snat"])
+    if params["state"] == "absent":
+        return replace(document, snat=without(document.snat, (item.key for item in listed)))
+    return replace(document, snat=merge(document.snat, listed, params["purge"]))
+
+
+def rp_filter(document: Document, params: Mapping[str, Any]) -> Document:
+    if params["state"] == "absent":
+        return replace(document, rp_filter=RpFilter())
+    return replace(document, rp_filter=RpFilter.parse("rp_filter", {key: params[key] for key in RP_FILTER}))
+
+
+def unlisted(document: Document, params: Mapping[str, Any]) -> list[str]:
+    """What is stored of the kinds a module was given, and was not among them; a role purges when this is not empty."""
+    found = []
+    for kind in ("links", "policies", "rules", "snat"):
+        if kind in params:
+            option = {"links": Link, "policies": Policy, "rules": Rule, "snat": Snat}[kind]
+            listed = {item.key for item in parse_list(option, kind, params[kind])} if params["state"] == "present" else set()
+            found += [_label(kind, item) for item in getattr(document, kind) if item.key not in listed]
+    return found
+
+
+def _label(kind: str, item: Any) -> str:
+    name = item.name if kind != "snat" else "{} from {}".format(item.link, ", ".join(item.sources) or "all")
+    return f"{kind}: {name}"
+
+
+def assume(document: Document, declared: Mapping[str, Any]) -> Document:
+    """What earlier tasks of a play declare. Links are never purged here: a role purges them last."""
+    purge = bool(declared.get("purge"))
+    result = document
+    if declared.get("links"):
+        result = links(result, {"links": declared["links"], "state": "present", "purge": False})
+    if any(declared.get(key) is not None for key in ("policies", "rules", "default_policy")):
+        params = {"policies": declared.get("policies") or [], "rules": declared.get("rules") or []}
+        result = policies(
+            result, {**params, "default_policy": declared.get("default_policy"), "state": "present", "purge": purge}
+        )
+    if declared.get("snat") is not None:
+        result = snat(result, {"snat": declared["snat"], "state": "present", "purge": purge})
+    return result

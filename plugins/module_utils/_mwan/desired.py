@@ -1,0 +1,292 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From what is declared, what is there, and how the links are, to the kernel state it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from . import layout
+from .document import Document
+from .errors import InputError
+from .firewall.model import Firewall, FirewallLink, SourceNat
+from .health import Health
+from .kernel import MAIN, Facts, IpRule, Nexthop, Route, State
+from .model import AUTO, MASQUERADE, PROTOCOLS, RP_MODES, Member, Policy, Rule, Settings
+from .resolve import ResolvedLink, resolve
+
+
+@dataclass(frozen=True)
+class Desired:
+    """`state` lacks the firewall's text, which only a backend can write from `firewall`."""
+
+    state: State
+    firewall: Firewall
+    links: dict[str, ResolvedLink]
+    warnings: tuple[str, ...]
+
+
+def compile_state(document: Document, facts: Facts, health: Health, realms: bool = False) -> Desired:
+    """The whole kernel state for `document`. `realms` puts a realm on nexthops that share a device (iptables needs it)."""
+    compiler = _Compiler(document, facts, health, realms)
+    return Desired(compiler.state(), compiler.firewall(), compiler.links, tuple(compiler.warnings()))
+
+
+class _Compiler:
+    def __init__(self, document: Document, facts: Facts, health: Health, realms: bool) -> None:
+        self.document = document
+        self.settings: Settings = document.settings
+        self.facts = facts
+        self.health = health
+        self.realms = realms
+        self.links = resolve(document, facts)
+
+    def state(self) -> State:
+        rules = frozenset(self._rules()) if self.links else frozenset()
+        return State(
+            routes=frozenset((*self._link_routes(), *self._policy_routes(), *self._blackholes())),
+            rules=rules,
+            sysctls=self._sysctls(),
+            files=self._files(),
+        )
+
+    # routes
+
+    def _link_routes(self) -> Iterator[Route]:
+        for link in self.links.values():
+            table = self.settings.table(link.ident)
+            if not link.pending:
+                yield Route(table, nexthops=(self._nexthop(link),), source=link.address)
+            yield Route(table, kind="prohibit", metric=layout.PROHIBIT)
+
+    def _nexthop(self, link: ResolvedLink, weight: int = 1) -> Nexthop:
+        return Nexthop(link.device, link.gateway, weight, link.onlink, self._realm(link))
+
+    def _realm(self, link: ResolvedLink) -> int | None:
+        return link.ident if self.realms and self.document.shares_device(link.link) else None
+
+    def _policy_routes(self) -> Iterator[Route]:
+        for policy in self.document.policies:
+            table = self.settings.table(self.document.policy_ident(policy.name))
+            members = self._usable(policy)
+            yield from self._tiers(policy, table, members)
+            for member in members:
+                link = self.links[member.link]
+                metric = layout.FALLBACK * member.tier + link.ident
+                yield Route(table, metric=metric, nexthops=(self._nexthop(link),), source=link.address)
+            if policy.last_resort != "main":
+                yield Route(table, metric=layout.LAST_RESORT, kind=policy.last_resort)
+
+    def _usable(self, policy: Policy) -> list[Member]:
+        """Members that can take new connections now, in the order of their links' ids."""
+        usable = [
+            member
+            for member in policy.members
+            if not self.links[member.link].pending
+            and self.health.takes_new(member.link)
+            and self.document.weight(policy, member.link)
+        ]
+        return sorted(usable, key=lambda member: self.links[member.link].ident)
+
+    def _tiers(self, policy: Policy, table: int, members: list[Member]) -> Iterator[Route]:
+        for tier in sorted({member.tier for member in members}):
+            serving = [member for member in members if member.tier == tier]
+            if len(serving) == 1:
+                link = self.links[serving[0].link]
+                yield Route(table, metric=tier, nexthops=(self._nexthop(link),), source=link.address)
+            else:
+                hops = tuple(self._nexthop(self.links[m.link], self.document.weight(policy, m.link)) for m in serving)
+                yield Route(table, metric=tier, nexthops=hops)
+
+    def _blackholes(self) -> Iterator[Route]:
+        for prefix in self.document.rp_filter.blackhole:
+            yield Route(MAIN, prefix, kind="blackhole")
+
+    # rules
+
+    def _rules(self) -> Iterator[IpRule]:
+        base = self.settings.rule_priority
+        yield IpRule(base + layout.SUPPRESS, MAIN, suppress_default=True)
+        for link in self.links.values():
+            yield IpRule(
+                base + layout.MARK,
+                self.settings.table(link.ident),
+                mark=self.settings.mark(link.ident),
+                mask=self.settings.mark_mask,
+            )
+        for link in self._by_address():
+            yield IpRule(base + layout.SOURCE, self.settings.table(link.ident), source=f"{link.address}/32")
+        for position, rule in enumerate(self.document.rules):
+            yield self._rule(base + layout.RULES + position, rule)
+        if self.document.default_policy:
+            yield IpRule(base + layout.DEFAULT_POLICY, self._table_of(self.document.default_policy, None))
+
+    def _by_address(self) -> Iterable[ResolvedLink]:
+        """For each source address the first link by id that has it; one that takes new connections goes first."""
+        chosen: dict[str, ResolvedLink] = {}
+        ready = [link for link in self.links.values() if link.address and not link.pending]
+        for link in sorted(ready, key=lambda item: (not self.health.takes_new(item.name), item.ident)):
+            chosen.setdefault(str(link.address), link)
+        return chosen.values()
+
+    def _rule(self, priority: int, rule: Rule) -> IpRule:
+        return IpRule(
+            priority,
+            self._table_of(rule.policy, rule.link),
+            source=rule.source,
+            destination=rule.destination,
+            device=rule.device,
+            protocol=PROTOCOLS[rule.protocol] if rule.protocol else None,
+            source_port=rule.source_port,
+            destination_port=rule.destination_port,
+        )
+
+    def _table_of(self, policy: str | None, link: str | None) -> int:
+        ident = self.document.policy_ident(policy) if policy else self.document.link_ident(str(link))
+        return self.settings.table(ident)
+
+    # sysctls and files
+
+    def _sysctls(self) -> dict[str, str]:
+        return {key: value for key, value in self._all_sysctls().items() if self._exists(key)}
+
+    def _exists(self, key: str) -> bool:
+        device = conf_device(key)
+        return device in (None, "all", "default") or device in self.facts.devices
+
+    def _all_sysctls(self) -> dict[str, str]:
+        return {**self._forwarding_sysctls(), **self._rp_filter_sysctls()}
+
+    def _forwarding_sysctls(self) -> dict[str, str]:
+        """fib_multipath_use_neigh and ignore_routes_with_linkdown make the kernel itself skip dead nexthops (ip-sysctl.rst)."""
+        if not self.links:
+            return {}
+        wanted = {
+            "net/ipv4/fib_multipath_hash_policy": str(Settings.HASHES[self.settings.multipath_hash]),
+            "net/ipv4/fib_multipath_use_neigh": "1",
+        }
+        for link in self.links.values():
+            wanted[f"net/ipv4/conf/{link.device}/ignore_routes_with_linkdown"] = "1"
+        if self.settings.ip_forward:
+            wanted["net/ipv4/ip_forward"] = "1"
+        return wanted
+
+    def _rp_filter_sysctls(self) -> dict[str, str]:
+        declared = self.document.rp_filter
+        if not declared.declared:
+            return {}
+        default = declared.default or declared.mode
+        modes = {"all": declared.all or "none", **({"default": default} if default else {})}
+        if declared.mode:
+            modes.update((name, declared.mode) for name in self.facts.devices if name != "lo")
+        modes.update(declared.devices)
+        wanted = {f"net/ipv4/conf/{name}/rp_filter": str(RP_MODES[mode]) for name, mode in modes.items()}
+        if declared.src_valid_mark:
+            wanted["net/ipv4/conf/all/src_valid_mark"] = "1"
+        return wanted
+
+    def _files(self) -> dict[str, str | None]:
+        texts: dict[str, str | None] = dict.fromkeys(layout.FILES)
+        if self.links:
+            texts[layout.RT_TABLES] = _lines("%d %s" % item for item in sorted(table_names(self.document).items()))
+            texts[layout.RT_PROTOS] = _lines(["%d %s" % (layout.PROTOCOL, layout.PROTOCOL_NAME)])
+        persistent = self._persistent_sysctls()
+        if persistent:
+            texts[layout.SYSCTL_D] = _lines(persistent)
+        return texts
+
+    def _persistent_sysctls(self) -> list[str]:
+        """What sysctl.d sets at boot. Devices that come and go are covered by a glob, so the file does not follow them."""
+        declared = self.document.rp_filter
+        named = {"all", "default"} | {device for device, _mode in declared.devices}
+        lines = [
+            "{} = {}".format(*item)
+            for item in sorted(self._all_sysctls().items())
+            if not item[0].endswith("/rp_filter") or conf_device(item[0]) in named
+        ]
+        if declared.mode:
+            # A glob never touches a key which the same file sets by its full name (sysctl.d(5)).
+            lines.append("net/ipv4/conf/*/rp_filter = %d" % RP_MODES[declared.mode])
+        return lines
+
+    # firewall
+
+    def firewall(self) -> Firewall:
+        return Firewall(
+            self.settings.mark_mask,
+            tuple(self._firewall_link(link) for link in self.links.values()),
+            tuple(self._source_nat()),
+        )
+
+    def _firewall_link(self, link: ResolvedLink) -> FirewallLink:
+        shared = self.document.shares_device(link.link)
+        gateway = link.link.gateway if shared else None
+        return FirewallLink(
+            name=link.name,
+            mark=self.settings.mark(link.ident),
+            device=link.device,
+            gateway=gateway,
+            mac=self.facts.neighbours.get((link.device, gateway)) if gateway else None,
+            realm=self._realm(link),
+        )
+
+    def _source_nat(self) -> Iterator[SourceNat]:
+        for snat in self.document.snat:
+            link = self.links[snat.link]
+            to = {AUTO: link.address, MASQUERADE: None}.get(snat.to, snat.to)
+            if to or snat.to == MASQUERADE:
+                yield SourceNat(self.settings.mark(link.ident), link.device, snat.sources, to)
+
+    # remarks
+
+    def warnings(self) -> Iterator[str]:
+        for link in self.links.values():
+            if link.pending:
+                yield f"link {link.name} is declared but not in service: {link.pending}; it converges when that changes"
+        for entry in self.firewall().shared():
+            if entry.mac is None:
+                yield (
+                    f"link {entry.name}: the link-layer address of its gateway {entry.gateway} is not known yet, so connections that come in through it "
+                    f"cannot be told from those of the other links on {entry.device}; the next run looks again"
+                )
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "# Written by multiwan.linux; changes are overwritten.\n" + "".join(line + "\n" for line in lines)
+
+
+def conf_device(key: str) -> str | None:
+    """The device a net/ipv4/conf sysctl belongs to."""
+    parts = key.split("/")
+    return parts[3] if parts[:3] == ["net", "ipv4", "conf"] else None
+
+
+def table_names(document: Document) -> dict[int, str]:
+    """Table number -> name, as written to rt_tables.d."""
+    return {
+        document.settings.table(number): layout.TABLE_PREFIX + key.partition(":")[2]
+        for key, number in document.ids.items()
+    }
+
+
+def check_default_kept(desired: State, observed: State, settings: Settings) -> None:
+    """Refuse to take over new connections for the first time with a default policy that has no way out.
+
+    A router whose devices are misnamed would cut itself off. Once the default policy serves, an outage of all
+    links is a state like any other.
+    """
+    priority = settings.rule_priority + layout.DEFAULT_POLICY
+    if any(rule.priority == priority for rule in observed.rules):
+        return
+    tables = {rule.table for rule in desired.rules if rule.priority == priority}
+    ways = [route for route in desired.routes if route.table in tables and route.kind == "unicast"]
+    last_resort = [route for route in desired.routes if route.table in tables and route.kind != "unicast"]
+    if tables and last_resort and not ways:
+        raise InputError(
+            "default_policy",
+            None,
+            "has no link in service, so the router would lose its way out",
+            "Bring a member link's device and address up first, or set last_resort: main on the policy",
+        )

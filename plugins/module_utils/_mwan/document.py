@@ -1,0 +1,185 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The desired state of one router: everything declared, the ids given to names, and what we replaced of the host's.
+
+A document is plain data at its edges (`parse`, `dump`; JSON on the router) and value objects inside. Changing it
+returns a new one; `check` holds for every document that is planned or stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from . import ids, values
+from .errors import InputError
+from .model import Link, Policy, RpFilter, Rule, Settings, Snat
+
+SCHEMA = 1
+
+Item = TypeVar("Item", Link, Policy, Rule, Snat)
+
+
+@dataclass(frozen=True)
+class Document:
+    settings: Settings = Settings()
+    links: tuple[Link, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    default_policy: str | None = None
+    rules: tuple[Rule, ...] = ()
+    snat: tuple[Snat, ...] = ()
+    rp_filter: RpFilter = RpFilter()
+    ids: Mapping[str, int] = field(default_factory=dict)
+    # sysctl key -> the host's value before we first set it; given back when we no longer need the key
+    originals: Mapping[str, str] = field(default_factory=dict)
+    # the backend that carries our rules on this router, once "auto" was decided
+    backend: str | None = None
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], option: str = "document") -> Document:
+        if data.get("schema", SCHEMA) != SCHEMA:
+            raise InputError(
+                option + ".schema",
+                data.get("schema"),
+                "is not schema %d" % SCHEMA,
+                "Use the release that wrote it, or a newer one",
+            )
+        return cls(
+            settings=Settings.parse("settings", data.get("settings") or {}),
+            links=parse_list(Link, "links", data.get("links")),
+            policies=parse_list(Policy, "policies", data.get("policies")),
+            default_policy=data.get("default_policy"),
+            rules=parse_list(Rule, "rules", data.get("rules")),
+            snat=parse_list(Snat, "snat", data.get("snat")),
+            rp_filter=RpFilter.parse("rp_filter", data.get("rp_filter") or {}),
+            ids=dict(data.get("ids") or {}),
+            originals=dict(data.get("originals") or {}),
+            backend=data.get("backend"),
+        ).check()
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "settings": self.settings.dump(),
+            "links": [item.dump() for item in self.links],
+            "policies": [item.dump() for item in self.policies],
+            "default_policy": self.default_policy,
+            "rules": [item.dump() for item in self.rules],
+            "snat": [item.dump() for item in self.snat],
+            "rp_filter": self.rp_filter.dump(),
+            "ids": dict(self.ids),
+            "originals": dict(self.originals),
+            "backend": self.backend,
+        }
+
+    def check(self) -> Document:
+        """Return this document with ids for every name; raises InputError where its parts do not fit together."""
+        values.unique("rules", (item.name for item in self.rules))
+        # routing tables are named after both
+        values.unique(
+            "links and policies", [link.name for link in self.links] + [policy.name for policy in self.policies]
+        )
+        self._check_references()
+        self._check_links()
+        self._check_weights()
+        return replace(self, ids=ids.allocate(self.ids, self._names(), self.settings.capacity, "mark_mask"))
+
+    def _names(self) -> list[str]:
+        return [link_id(link.name) for link in self.links] + [policy_id(policy.name) for policy in self.policies]
+
+    def _check_references(self) -> None:
+        links = {link.name for link in self.links}
+        policies = {policy.name for policy in self.policies}
+        for policy in self.policies:
+            for member in policy.members:
+                _known(f"policies.{policy.name}.members.link", member.link, links, "link")
+        for rule in self.rules:
+            if rule.link:
+                _known(f"rules.{rule.name}.link", rule.link, links, "link")
+            if rule.policy:
+                _known(f"rules.{rule.name}.policy", rule.policy, policies, "policy")
+        for snat in self.snat:
+            _known("snat.link", snat.link, links, "link")
+        if self.default_policy is not None:
+            _known("default_policy", self.default_policy, policies, "policy")
+
+    def _check_links(self) -> None:
+        """Links on one device are told apart by their gateways; only one of them may do without a fixed one."""
+        seen: dict[tuple[str, str | None], str] = {}
+        for link in self.links:
+            others = [other.name for other in self.links if other.device == link.device and other is not link]
+            if others and link.gateway in (None, "auto"):
+                raise InputError(
+                    f"links.{link.name}.gateway",
+                    link.gateway,
+                    "does not tell it from {} on the same device {}".format(", ".join(others), link.device),
+                    "Give each link on a shared device the address of its gateway",
+                )
+            twin = seen.setdefault((link.device, link.gateway), link.name)
+            if twin != link.name:
+                raise InputError(
+                    f"links.{link.name}.gateway",
+                    link.gateway,
+                    f"is also the gateway of {twin} on {link.device}",
+                    "Two links are two ways: give each its own device or gateway",
+                )
+
+    def _check_weights(self) -> None:
+        for policy in self.policies:
+            if not any(self.weight(policy, member.link) for member in policy.members):
+                raise InputError(
+                    f"policies.{policy.name}.members",
+                    [member.link for member in policy.members],
+                    "all have weight 0",
+                    "Give at least one member a weight from 1 to %d" % values.MAX_WEIGHT,
+                )
+
+    def weight(self, policy: Policy, link: str) -> int:
+        """The weight a member has in a policy: its own, or else the link's."""
+        own = next(member.weight for member in policy.members if member.link == link)
+        return self.link(link).weight if own is None else own
+
+    def link(self, name: str) -> Link:
+        return next(link for link in self.links if link.name == name)
+
+    def link_ident(self, name: str) -> int:
+        return self.ids[link_id(name)]
+
+    def policy_ident(self, name: str) -> int:
+        return self.ids[policy_id(name)]
+
+    def shares_device(self, link: Link) -> bool:
+        return any(other.device == link.device and other.name != link.name for other in self.links)
+
+
+def link_id(name: str) -> str:
+    return "link:" + name
+
+
+def policy_id(name: str) -> str:
+    return "policy:" + name
+
+
+def _known(option: str, name: str, names: set[str], kind: str) -> None:
+    if name not in names:
+        remedy = "Known are: {}".format(", ".join(sorted(names))) if names else f"No {kind} is declared yet"
+        raise InputError(option, name, f"is not a declared {kind}", remedy + "; declare it first")
+
+
+def parse_list(kind: type[Item], option: str, data: Iterable[Any] | None) -> tuple[Item, ...]:
+    return tuple(kind.parse("%s[%d]" % (option, index), item) for index, item in enumerate(data or ()))
+
+
+def merge(current: Sequence[Item], listed: Sequence[Item], purge: bool) -> tuple[Item, ...]:
+    """The listed objects in their order, then (unless `purge`) those of the current ones that are not listed."""
+    keys = {item.key for item in listed}
+    rest = () if purge else tuple(item for item in current if item.key not in keys)
+    return tuple(listed) + rest
+
+
+def without(current: Sequence[Item], gone: Iterable[Any]) -> tuple[Item, ...]:
+    """The current objects whose key is not among `gone`."""
+    keys = set(gone)
+    return tuple(item for item in current if item.key not in keys)

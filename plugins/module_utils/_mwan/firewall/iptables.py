@@ -1,0 +1,367 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The firewall through legacy x_tables; the only file that imports python-iptables (`iptc`).
+
+Facts about python-iptables 1.0.1 to 1.2.0 which this file works around:
+
+* Opening a table creates it in the kernel, so tables are opened only when they exist or are about to get rules.
+* A rule that jumps looks its target up in all five tables, creating each: our rules know only their own table.
+* Tables are cached per process and commit when they are freed: ours are opened without autocommit and forgotten.
+* `Chain.append_rule` and the reading of rules pass options through the process's standard output, and decoding an
+  extension which the library does not know well can crash: rules are appended as bytes and read as bytes.
+* It does not take the lock that keeps iptables programs from overwriting each other's changes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import ipaddress
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import Any
+
+from ..errors import KernelError
+from .iptables_rules import CHAINS, JUMPS, PREFIX, Extension, Rule, render, table_rules
+from .model import Firewall
+
+LOCK_SECONDS = 5.0
+_LOCK_POLL_SECONDS = 0.02
+
+# A pin without source NAT would send connections out with an inner address, so the NAT rules, which match nothing
+# without pins, are there before the pins and go after them.
+_SET_UP_ORDER = ("nat", "mangle")
+_REMOVE_ORDER = ("mangle", "nat")
+
+# struct ipt_ip, linux/netfilter_ipv4/ip_tables.h: src, dst, smsk, dmsk, iniface, outiface, both masks, proto, flags,
+# invflags; struct xt_entry_match and xt_entry_target: size of the whole, name, revision; then the data.
+_IP = struct.Struct("=4s4s4s4s16s16s16s16sHBB")
+_EXTENSION = struct.Struct("=H29sB")
+_ENTRY_SIZE = 112
+
+_IPT_SO_GET_INFO = 64
+_GETINFO = struct.Struct("=32sI5I5III")
+
+
+class Iptables:
+    """FirewallPort on legacy x_tables. Rules live in chains named MWAN_*, each hook has one jump as its first rule.
+
+    A rule anywhere that jumps to one of our chains counts as ours, because it cannot outlive the chain.
+    """
+
+    name = "iptables"
+
+    def unavailable(self) -> str | None:
+        """Say what is missing, with the packages that have it."""
+        try:
+            _iptc()
+        except KernelError as error:
+            return f"{error.reason}; it is in python3-iptables on Debian and Ubuntu, elsewhere pip has python-iptables"
+        return None
+
+    def render(self, firewall: Firewall) -> str:
+        """Return what `replace` installs, in the form of iptables-save."""
+        return render(firewall)
+
+    def listing(self) -> str:
+        """Return our chains and the positions of the jumps to them, read from the kernel; raises KernelError.
+
+        The text of an extension is its revision and its data as hexadecimal words of the host.
+        """
+        return "".join(_list_table(table) for table in sorted(CHAINS) if table in _live_tables())
+
+    def replace(self, firewall: Firewall) -> None:
+        """Make `firewall` the live state, each table in one kernel operation; raises KernelError."""
+        rules = table_rules(firewall)
+        order = _SET_UP_ORDER if firewall else _REMOVE_ORDER
+        _write_tables("replace", [(table, rules[table]) for table in order])
+
+    def remove(self) -> None:
+        """Take away our jumps and chains; raises KernelError. Empty tables stay: the kernel cannot unload one."""
+        _write_tables("remove", [(table, ()) for table in _REMOVE_ORDER])
+
+
+def legacy_in_use() -> bool:
+    """Tell whether any legacy table of this network namespace holds a rule or a user chain (ours count too).
+
+    Does not need python-iptables; raises KernelError when the kernel refuses to say.
+    """
+    return any(_holds_more_than_policies(table) for table in _live_tables())
+
+
+@cache
+def _iptc() -> Any:
+    """The library, loaded at first use: that takes 0.2 s and runs modprobe and ldconfig, which nftables hosts need not pay."""
+    try:
+        import iptc
+    except (
+        Exception
+    ) as exc:  # without the C libraries of iptables it fails with AttributeError, TypeError or its own error
+        raise KernelError("load", "python-iptables", f"python-iptables cannot be loaded ({exc})") from exc
+    return iptc
+
+
+def _refusals() -> tuple[Any, ...]:
+    iptc = _iptc()
+    return OSError, iptc.IPTCError, iptc.XTablesError
+
+
+def _live_tables() -> list[str]:
+    """Return the tables instantiated in this network namespace; none where x_tables is not even loaded."""
+    path = "/proc/net/ip_tables_names"
+    with _reporting("read", path), suppress(FileNotFoundError), open(path, encoding="ascii") as names:
+        return names.read().split()
+    return []
+
+
+def _holds_more_than_policies(table: str) -> bool:
+    """Compare the number of entries with that of an empty table: one policy per hook and the end marker."""
+    buffer = ctypes.create_string_buffer(table.encode(), _GETINFO.size)
+    length = ctypes.c_uint32(_GETINFO.size)
+    libc = ctypes.CDLL(None, use_errno=True)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
+        if libc.getsockopt(channel.fileno(), socket.IPPROTO_IP, _IPT_SO_GET_INFO, buffer, ctypes.byref(length)):
+            raise KernelError("inspect", "iptables table " + table, os.strerror(ctypes.get_errno()))
+    info = _GETINFO.unpack(buffer.raw)
+    hooks, entries = info[1], info[-2]
+    return bool(entries > bin(hooks).count("1") + 1)
+
+
+def _write_tables(operation: str, work: Sequence[tuple[str, Sequence[Rule]]]) -> None:
+    live = _live_tables()
+    pending = [(table, rules) for table, rules in work if rules or table in live]
+    if not pending:
+        return
+    committed: list[str] = []
+    with _xtables_lock(operation):
+        for table, rules in pending:
+            try:
+                _write_table(operation, table, rules)
+            except KernelError as error:
+                raise KernelError(error.operation, error.subject, error.reason + _aftermath(committed)) from error
+            committed.append(table)
+
+
+def _aftermath(committed: Sequence[str]) -> str:
+    if not committed:
+        return "; nothing was changed"
+    return "; already committed: table " + ", ".join(committed)
+
+
+def _write_table(operation: str, name: str, rules: Sequence[Rule]) -> None:
+    with _opened(operation, name) as table:
+        with _reporting(operation, "iptables table " + name):
+            _drop_jumps(table)
+            _prepare_chains(table, CHAINS[name] if rules else ())
+        rule_class = type("_TableRule", (_iptc().Rule,), {"tables": [table]})
+        for rule in rules:
+            with _reporting(operation, f"iptables table {name}, chain {rule.chain}"):
+                table.append_entry(rule.chain, _encode(rule_class(), rule))
+        for hook, chain in JUMPS[name] if rules else ():
+            with _reporting(operation, f"iptables table {name}, chain {hook}"):
+                table.insert_entry(hook, _encode(rule_class(), _jump(hook, chain)), 0)
+        with _reporting(operation, f"iptables table {name}, commit"):
+            table.commit()
+
+
+def _jump(hook: str, chain: str) -> Rule:
+    return Rule(hook, Extension(chain))
+
+
+def _drop_jumps(table: Any) -> None:
+    # Last first, so that the numbers of the others stay true. libiptc deletes by number, the Table class does not.
+    for chain, number, _entry in reversed(list(_jumps(table))):
+        if table._iptc.iptc_delete_num_entry(chain.encode(), number, table._handle) != 1:
+            raise _iptc().IPTCError(f"can't delete jump {number} of chain {chain}: {table.strerror()}")
+
+
+def _prepare_chains(table: Any, wanted: Sequence[str]) -> None:
+    """Leave exactly the wanted chains of ours, empty. All are emptied before any goes: they refer to each other."""
+    present = [chain for chain in _chains(table) if chain.startswith(PREFIX)]
+    for chain in present:
+        table.flush_entries(chain)
+    for chain in present:
+        if chain not in wanted:
+            table.delete_chain(chain)
+    for chain in wanted:
+        if chain not in present:
+            table.create_chain(chain)
+
+
+def _encode(blank: Any, rule: Rule) -> Any:
+    """Return the bytes of `rule` as the kernel takes them.
+
+    libxtables keeps the state of an extension between its creation and its last option, so each is finished before
+    the next is begun.
+    """
+    if rule.source is not None:
+        blank.src = rule.source
+    if rule.in_device is not None:
+        blank.in_interface = rule.in_device
+    if rule.out_device is not None:
+        blank.out_interface = rule.out_device
+    for match in rule.matches:
+        _set_options(blank.create_match(match.name), match)
+    _set_options(blank.create_target(rule.target.name), rule.target)
+    return blank.rule
+
+
+def _set_options(live: Any, extension: Extension) -> None:
+    for name, value in extension.options:
+        live.set_parameter(name, value)
+    # Not only a check: SNAT and MASQUERADE count their address ranges here. The public final_check() would first
+    # print and parse all options again by way of the standard output.
+    live._final_check()
+
+
+def _list_table(name: str) -> str:
+    with _opened("list", name) as table, _reporting("list", "iptables table " + name):
+        chains = [chain for chain in _chains(table) if chain.startswith(PREFIX)]
+        lines = [f":{chain}" for chain in chains]
+        lines += [f"-I {chain} {at + 1} {_describe(table, entry)}" for chain, at, entry in _jumps(table)]
+        lines += [f"-A {chain} {_describe(table, entry)}" for chain in chains for entry in _entries(table, chain)]
+    return "\n".join(["*" + name, *lines, ""]) if lines else ""
+
+
+def _chains(table: Any) -> list[str]:
+    return [chain.name for chain in table.chains]
+
+
+def _entries(table: Any, chain: str) -> Iterator[Any]:
+    entry = table.first_rule(chain)
+    while entry:
+        yield entry
+        entry = table.next_rule(entry)
+
+
+def _jumps(table: Any) -> Iterator[tuple[str, int, Any]]:
+    """Yield chain, number from 0 and entry of each rule outside our chains that jumps to one of them."""
+    for chain in _chains(table):
+        if chain.startswith(PREFIX):
+            continue
+        for number, entry in enumerate(_entries(table, chain)):
+            if _target(table, entry).startswith(PREFIX):
+                yield chain, number, entry
+
+
+def _target(table: Any, entry: Any) -> str:
+    """Return the name of a verdict, chain or extension; '' for a rule that only counts."""
+    return (table.get_target(entry) or b"").decode("ascii", "backslashreplace")
+
+
+def _describe(table: Any, entry: Any) -> str:
+    """Return a rule as text that is different for any two different rules, counters aside."""
+    raw = ctypes.string_at(ctypes.addressof(entry), entry.next_offset)
+    words = _describe_packet(raw)
+    offset = _ENTRY_SIZE
+    while offset < entry.target_offset:
+        size = _EXTENSION.unpack_from(raw, offset)[0]
+        words.append("-m " + _describe_extension(raw[offset : offset + size]))
+        offset += size
+    words.append("-j " + _describe_target(raw[entry.target_offset :], _target(table, entry)))
+    return " ".join(words)
+
+
+def _describe_target(raw: bytes, target: str) -> str:
+    """A verdict or a chain is told by its name alone: its data is a position, which moves with rules of others."""
+    return _describe_extension(raw) if _extension_name(raw) else target
+
+
+def _describe_packet(raw: bytes) -> list[str]:
+    source, destination, source_mask, destination_mask, *devices, protocol, flags, inverted = _IP.unpack_from(raw)
+    in_device, out_device, in_mask, out_mask = devices
+    numbers = (("-p", protocol), ("--flags", flags), ("--inverted", inverted))
+    return (
+        _describe_prefix("-s", source, source_mask)
+        + _describe_prefix("-d", destination, destination_mask)
+        + _describe_device("-i", in_device, in_mask)
+        + _describe_device("-o", out_device, out_mask)
+        + [f"{option} {value}" for option, value in numbers if value]
+    )
+
+
+def _describe_prefix(option: str, address: bytes, mask: bytes) -> list[str]:
+    if not any(address + mask):
+        return []
+    return [f"{option} {ipaddress.IPv4Address(address)}/{ipaddress.IPv4Address(mask)}"]
+
+
+def _describe_device(option: str, device: bytes, mask: bytes) -> list[str]:
+    """The mask covers the name and its final zero; a mask without the zero is the wildcard `+`."""
+    name, length = device.rstrip(b"\0"), len(mask.rstrip(b"\0"))
+    if not name and not length:
+        return []
+    wildcard = "" if length == len(name) + 1 else f"+{length}"
+    return [option + " " + name.decode("ascii", "backslashreplace") + wildcard]
+
+
+def _describe_extension(raw: bytes) -> str:
+    revision = _EXTENSION.unpack_from(raw)[2]
+    data = raw[_EXTENSION.size :].rstrip(b"\0")
+    words = struct.iter_unpack("=I", data + b"\0" * (-len(data) % 4))
+    return f"{_extension_name(raw)}:{revision}{{{' '.join(f'{word:x}' for (word,) in words)}}}"
+
+
+def _extension_name(raw: bytes) -> str:
+    """The kernel writes no more than the name and its final zero into the caller's memory."""
+    name: bytes = _EXTENSION.unpack_from(raw)[1]
+    return name.partition(b"\0")[0].decode("ascii")
+
+
+@contextmanager
+def _opened(operation: str, name: str) -> Iterator[Any]:
+    """Give the table as the kernel has it now; what is not committed at the end is dropped."""
+    iptc = _iptc()
+    with _reporting(operation, "iptables table " + name):
+        table = iptc.Table(name, False)
+    try:
+        yield table
+    finally:
+        table.close()
+        iptc.Table._cache.pop(name, None)
+
+
+@contextmanager
+def _reporting(operation: str, subject: str) -> Iterator[None]:
+    try:
+        yield
+    except KernelError:
+        raise
+    except _refusals() as error:
+        raise KernelError(operation, subject, _reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """python-iptables formats the C string of the reason as a bytes literal."""
+    return str(error).replace(": b'", ": ").replace(': b"', ": ").rstrip("'\"")
+
+
+@contextmanager
+def _xtables_lock(operation: str) -> Iterator[None]:
+    """Hold the lock of the iptables programs, so that nobody changes a table between our reading and writing it."""
+    path = os.environ.get("XTABLES_LOCKFILE", "/run/xtables.lock")
+    with _reporting(operation, path):
+        lock = os.open(path, os.O_CREAT | os.O_RDONLY, 0o600)
+    try:
+        with _reporting(operation, path):
+            _wait_for(lock)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _wait_for(lock: int) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"held by another program for {LOCK_SECONDS:g} s")
+        time.sleep(_LOCK_POLL_SECONDS)

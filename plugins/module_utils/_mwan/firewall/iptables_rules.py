@@ -1,0 +1,150 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The x_tables rules that make up a `Firewall`, as values, and their text.
+
+Pure; `iptables.py` brings them into the kernel.
+
+Only packets of connections that have no pin yet reach the linear chains (arrive, save), so the cost of a packet of
+an established connection does not grow with the number of links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .model import Firewall, FirewallLink, SourceNat
+
+PREFIX = "MWAN_"
+
+# The rule lists are linear and CONNMARK is not a terminal target, hence the order of chains here and of rules below.
+CHAINS: dict[str, tuple[str, ...]] = {
+    "mangle": ("MWAN_PREROUTING", "MWAN_ARRIVE", "MWAN_OUTPUT", "MWAN_POSTROUTING", "MWAN_SAVE"),
+    "nat": ("MWAN_SNAT",),
+}
+JUMPS: dict[str, tuple[tuple[str, str], ...]] = {
+    "mangle": (
+        ("PREROUTING", "MWAN_PREROUTING"),
+        ("OUTPUT", "MWAN_OUTPUT"),
+        ("POSTROUTING", "MWAN_POSTROUTING"),
+    ),
+    "nat": (("POSTROUTING", "MWAN_SNAT"),),
+}
+
+
+@dataclass(frozen=True)
+class Extension:
+    """A match or a target with its options; a value that starts with `!` is inverted, an empty one is a bare flag."""
+
+    name: str
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of one of our chains."""
+
+    chain: str
+    target: Extension
+    matches: tuple[Extension, ...] = ()
+    source: str | None = None
+    in_device: str | None = None
+    out_device: str | None = None
+
+
+def table_rules(firewall: Firewall) -> dict[str, tuple[Rule, ...]]:
+    """Return the rules of each table; a table that needs none of ours has an empty tuple."""
+    if not firewall:
+        return dict.fromkeys(CHAINS, ())
+    return {"mangle": tuple(_mangle(firewall)), "nat": tuple(_snat(firewall))}
+
+
+def render(firewall: Firewall) -> str:
+    """Return text in the form of iptables-save, which `iptables-restore --noflush` would accept; '' for none."""
+    return "".join(_table_text(table, rules) for table, rules in table_rules(firewall).items() if rules)
+
+
+def _mangle(firewall: Firewall) -> Iterator[Rule]:
+    unpinned = _connmark(0, firewall.mask)
+    pinned = _connmark(0, firewall.mask, invert=True)
+    mask = hex(firewall.mask)
+    restore = Extension("CONNMARK", (("restore-mark", ""), ("nfmask", mask), ("ctmask", mask)))
+    yield Rule("MWAN_PREROUTING", Extension("MWAN_ARRIVE"), (unpinned,))
+    # Packets that arrive from a link are marked too: with src_valid_mark a strict reverse path filter then looks
+    # into the table of that link and accepts them.
+    yield Rule("MWAN_PREROUTING", restore, (pinned,))
+    yield from _arrive(firewall)
+    # Mangle OUTPUT routes a packet again by itself when its mark has changed.
+    yield Rule("MWAN_OUTPUT", restore, (pinned,))
+    new = Extension("conntrack", (("ctstate", "NEW"),))
+    yield Rule("MWAN_POSTROUTING", Extension("MWAN_SAVE"), (new, unpinned))
+    yield from _save(firewall)
+
+
+def _arrive(firewall: Firewall) -> Iterator[Rule]:
+    for link in firewall.exclusive():
+        yield Rule("MWAN_ARRIVE", _pin(link, firewall.mask), in_device=link.device)
+    for link in firewall.shared():
+        if link.mac is not None:
+            router = Extension("mac", (("mac-source", link.mac),))
+            yield Rule("MWAN_ARRIVE", _pin(link, firewall.mask), (router,), in_device=link.device)
+
+
+def _save(firewall: Firewall) -> Iterator[Rule]:
+    for link in firewall.exclusive():
+        yield Rule("MWAN_SAVE", _pin(link, firewall.mask), out_device=link.device)
+    for link in firewall.shared():
+        if link.realm is not None:
+            nexthop = Extension("realm", (("realm", hex(link.realm)),))
+            yield Rule("MWAN_SAVE", _pin(link, firewall.mask), (nexthop,), out_device=link.device)
+    for link in firewall.shared_fallbacks():
+        still_unpinned = _connmark(0, firewall.mask)
+        yield Rule("MWAN_SAVE", _pin(link, firewall.mask), (still_unpinned,), out_device=link.device)
+
+
+def _snat(firewall: Firewall) -> Iterator[Rule]:
+    for nat in firewall.snat:
+        for source in nat.sources or (None,):
+            pinned = _connmark(nat.mark, firewall.mask)
+            yield Rule("MWAN_SNAT", _translation(nat), (pinned,), source=source, out_device=nat.device)
+
+
+def _translation(nat: SourceNat) -> Extension:
+    if nat.to is None:
+        return Extension("MASQUERADE")
+    return Extension("SNAT", (("to-source", nat.to),))
+
+
+def _connmark(mark: int, mask: int, invert: bool = False) -> Extension:
+    return Extension("connmark", (("mark", f"{'!' if invert else ''}0x{mark:x}/0x{mask:x}"),))
+
+
+def _pin(link: FirewallLink, mask: int) -> Extension:
+    return Extension("CONNMARK", (("set-xmark", f"0x{link.mark:x}/0x{mask:x}"),))
+
+
+def _table_text(table: str, rules: tuple[Rule, ...]) -> str:
+    lines = ["*" + table]
+    lines += [f":{chain} - [0:0]" for chain in CHAINS[table]]
+    lines += [f"-I {hook} 1 -j {chain}" for hook, chain in JUMPS[table]]
+    lines += [_rule_text(rule) for rule in rules]
+    return "\n".join([*lines, "COMMIT", ""])
+
+
+def _rule_text(rule: Rule) -> str:
+    words = ["-A " + rule.chain]
+    conditions = (("-s", rule.source), ("-i", rule.in_device), ("-o", rule.out_device))
+    words += [f"{flag} {value}" for flag, value in conditions if value is not None]
+    words += ["-m " + _extension_text(match) for match in rule.matches]
+    return " ".join([*words, "-j " + _extension_text(rule.target)])
+
+
+def _extension_text(extension: Extension) -> str:
+    return " ".join([extension.name, *(_option_text(name, value) for name, value in extension.options)])
+
+
+def _option_text(name: str, value: str) -> str:
+    if value.startswith("!"):
+        return f"! --{name} {value[1:]}"
+    return f"--{name} {value}".rstrip()

@@ -1,0 +1,93 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the firewall has to do for the links, free of any backend's syntax.
+
+Both backends render the same `Firewall`:
+
+* arrive: a connection without a pin that arrives on a link is pinned to it (new inbound connections, and
+  replies of connections older than our rules);
+* restore: a packet of a pinned connection gets the pin as its packet mark before routing (prerouting and output);
+* save: a new connection without a pin that leaves by a link is pinned to it (postrouting);
+* snat: a pinned connection that leaves by its link's device gets the link's source address.
+
+Only the bits of `mask` are written, in packet mark and connection mark alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class FirewallLink:
+    """One link as the firewall sees it.
+
+    `gateway` is set only where several links share `device`; then `mac` (the gateway's link-layer address, lower
+    case, or None while the neighbour is unknown) tells arriving packets apart, and `realm` (the link's id, put on
+    its nexthops) tells leaving packets apart where the backend cannot match the nexthop's address.
+    """
+
+    name: str
+    mark: int
+    device: str
+    gateway: str | None = None
+    mac: str | None = None
+    realm: int | None = None
+
+    @property
+    def shared(self) -> bool:
+        return self.gateway is not None
+
+
+@dataclass(frozen=True)
+class SourceNat:
+    """Rewrite the source of connections pinned to `mark` that leave by `device`.
+
+    `sources` are IPv4 prefixes; empty means any source. `to` is an address, or None for masquerade.
+    """
+
+    mark: int
+    device: str
+    sources: tuple[str, ...]
+    to: str | None
+
+
+@dataclass(frozen=True)
+class Firewall:
+    """The whole of our netfilter state. `links` is sorted by mark, `snat` keeps the administrator's order."""
+
+    mask: int
+    links: tuple[FirewallLink, ...] = ()
+    snat: tuple[SourceNat, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.links)
+
+    def exclusive(self) -> tuple[FirewallLink, ...]:
+        """Links that have their device to themselves."""
+        return tuple(link for link in self.links if not link.shared)
+
+    def shared(self) -> tuple[FirewallLink, ...]:
+        """Links told apart by gateway because they share a device."""
+        return tuple(link for link in self.links if link.shared)
+
+    def shared_fallbacks(self) -> tuple[FirewallLink, ...]:
+        """The first link of each shared device: it takes what leaves by the device to no known gateway (its neighbours)."""
+        first: dict[str, FirewallLink] = {}
+        for link in self.shared():
+            first.setdefault(link.device, link)
+        return tuple(first.values())
+
+    def keeping(self, old: Firewall) -> Firewall:
+        """This firewall, and the links of `old` on devices which this one no longer uses.
+
+        Loaded while routes still send new connections over links that are about to go, so that none of them
+        leaves without a pin and a source address.
+        """
+        used = {link.device for link in self.links}
+        kept = tuple(link for link in old.links if link.device not in used)
+        devices = {link.device for link in kept}
+        snat = tuple(rule for rule in old.snat if rule.device in devices)
+        links = tuple(sorted(self.links + kept, key=lambda link: (link.mark, link.device)))
+        return replace(self, links=links, snat=self.snat + snat)

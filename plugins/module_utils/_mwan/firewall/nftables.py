@@ -1,0 +1,164 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The nftables backend: one table of ours, replaced in one transaction. The only file that runs nft."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+
+from ..errors import KernelError
+from .model import Firewall, FirewallLink, SourceNat
+
+TABLE = "inet mwan"
+SBIN = ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
+INDENT = "    "
+
+Runner = Callable[[list[str], str], "tuple[int, str, str]"]
+
+
+class Nftables:
+    """`run(command, stdin)` returns exit status, output and error output; the caller brings it, because
+    Ansible modules run programs by `AnsibleModule.run_command` and the prober by other means."""
+
+    name = "nftables"
+
+    def __init__(self, run: Runner) -> None:
+        self._run = run
+        self._nft = shutil.which("nft", path=SBIN)
+
+    def unavailable(self) -> str | None:
+        if not self._nft:
+            return "the nft command is missing (package nftables)"
+        status, _out, err = self._run([self._nft, "list", "tables"], "")
+        return None if status == 0 else f"nft cannot list tables: {err.strip()}"
+
+    def render(self, firewall: Firewall) -> str:
+        return render(firewall)
+
+    def listing(self) -> str:
+        if not self._nft:
+            return ""
+        status, out, err = self._run([self._nft, "--stateless", "list", "table", *TABLE.split()], "")
+        if status == 0:
+            return out
+        if "No such file or directory" in err:
+            return ""
+        raise KernelError("nft list table", TABLE, err.strip())
+
+    def replace(self, firewall: Firewall) -> None:
+        # "add" makes the "delete" of a table that may not exist succeed; all three are one transaction.
+        self._load(f"add table {TABLE}\ndelete table {TABLE}\n{render(firewall)}")
+
+    def remove(self) -> None:
+        if self._nft:
+            self._load(f"add table {TABLE}\ndelete table {TABLE}\n")
+
+    def _load(self, text: str) -> None:
+        if not self._nft:
+            raise KernelError("nft -f", f"table {TABLE}", str(self.unavailable()))
+        status, _out, err = self._run([self._nft, "-f", "-"], text)
+        if status:
+            raise KernelError("nft -f", f"table {TABLE}", err.strip())
+
+
+def render(firewall: Firewall) -> str:
+    """The table as nft reads it. Every chain writes constants, so that foreign bits of both marks survive."""
+    if not firewall:
+        return ""
+    chains = [*_hooks(firewall), *_dispatch(firewall), *_link_chains(firewall), *_source_nat(firewall)]
+    return "table {} {{\n{}}}\n".format(TABLE, "\n".join(chains))
+
+
+def _chain(name: str, lines: Iterable[str], hook: str = "") -> str:
+    body = ([hook] if hook else []) + list(lines)
+    return "{}chain {} {{\n{}{}}}\n".format(INDENT, name, "".join(f"{INDENT}{INDENT}{line}\n" for line in body), INDENT)
+
+
+def _hooks(firewall: Firewall) -> Iterator[str]:
+    unpinned = f"ct mark & 0x{firewall.mask:08x} == 0x0"
+    restore = "ct mark & 0x{:08x} vmap {{ {} }}".format(
+        firewall.mask, _elements((f"0x{mark:08x}", f"goto restore_{name}") for mark, name in _marks(firewall))
+    )
+    yield _chain(
+        "prerouting",
+        [f"{unpinned} jump arrive", restore],
+        "type filter hook prerouting priority mangle; policy accept;",
+    )
+    # only a chain of type route has the kernel look the route up again after the mark changed
+    yield _chain("output", [restore], "type route hook output priority mangle; policy accept;")
+    yield _chain(
+        "postrouting",
+        [f"ct state new {unpinned} jump save"],
+        "type filter hook postrouting priority mangle; policy accept;",
+    )
+
+
+def _dispatch(firewall: Firewall) -> Iterator[str]:
+    """Which link a connection without a pin belongs to: by device, and on a shared device by the gateway."""
+    exclusive = [(f'"{link.device}"', f"goto pin_{link.name}") for link in firewall.exclusive()]
+    by_device = ["{} vmap {{ {} }}".format("%s", _elements(exclusive))] if exclusive else []
+    known = [link for link in firewall.shared() if link.mac]
+    arrive = [line % "iifname" for line in by_device]
+    if known:
+        arrive.append(
+            "iifname . ether saddr vmap {{ {} }}".format(
+                _elements((f'"{link.device}" . {link.mac}', f"goto pin_{link.name}") for link in known)
+            )
+        )
+    save = [line % "oifname" for line in by_device]
+    if firewall.shared():
+        save.append(
+            "oifname . rt ip nexthop vmap {{ {} }}".format(
+                _elements((f'"{link.device}" . {link.gateway}', f"goto pin_{link.name}") for link in firewall.shared())
+            )
+        )
+        save.append(
+            "oifname vmap {{ {} }}".format(
+                _elements((f'"{link.device}"', f"goto pin_{link.name}") for link in firewall.shared_fallbacks())
+            )
+        )
+    yield _chain("arrive", arrive)
+    yield _chain("save", save)
+
+
+def _link_chains(firewall: Firewall) -> Iterator[str]:
+    keep = 0xFFFFFFFF & ~firewall.mask
+    for mark, name in _marks(firewall):
+        yield _chain(f"pin_{name}", [f"ct mark set ct mark & 0x{keep:08x} | 0x{mark:08x}"])
+        yield _chain(f"restore_{name}", [f"meta mark set meta mark & 0x{keep:08x} | 0x{mark:08x}"])
+
+
+def _source_nat(firewall: Firewall) -> Iterator[str]:
+    if not firewall.snat:
+        return
+    names = dict(_marks(firewall))
+    by_mark: dict[int, list[SourceNat]] = {}
+    for rule in firewall.snat:
+        by_mark.setdefault(rule.mark, []).append(rule)
+    dispatch = _elements((f"0x{mark:08x}", f"goto snat_{names[mark]}") for mark in sorted(by_mark))
+    yield _chain(
+        "source_nat",
+        [f"ct mark & 0x{firewall.mask:08x} vmap {{ {dispatch} }}"],
+        "type nat hook postrouting priority srcnat; policy accept;",
+    )
+    for mark, rules in sorted(by_mark.items()):
+        yield _chain(f"snat_{names[mark]}", map(_source_nat_rule, rules))
+
+
+def _source_nat_rule(rule: SourceNat) -> str:
+    sources = "ip saddr {{ {} }} ".format(", ".join(rule.sources)) if rule.sources else "meta nfproto ipv4 "
+    return 'oifname "{}" {}{}'.format(rule.device, sources, f"snat ip to {rule.to}" if rule.to else "masquerade")
+
+
+def _marks(firewall: Firewall) -> list[tuple[int, str]]:
+    """Each link once, also while it is kept on a second device in a transition."""
+    names: dict[int, FirewallLink] = {}
+    for link in firewall.links:
+        names.setdefault(link.mark, link)
+    return [(mark, link.name) for mark, link in sorted(names.items())]
+
+
+def _elements(pairs: Iterable[tuple[str, str]]) -> str:
+    return ", ".join("{} : {}".format(*pair) for pair in pairs)

@@ -1,0 +1,259 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one flow: options to desired state, observe, plan, stop here in check mode, apply, observe, plan is empty.
+
+Modules, the restore at boot and everything else that changes a router call `converge`; they differ only in the
+change they make to the stored document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import report, store
+from .apply import apply_plan
+from .desired import Desired, check_default_kept, compile_state, table_names
+from .document import Document
+from .errors import InputError, KernelError
+from .firewall.model import Firewall
+from .health import Health
+from .kernel import Facts, State
+from .model import AUTO
+from .plan import LoadedFirewall, Operation, make_plan, predict
+from .ports import FirewallPort, Router
+from .resolve import check_present
+
+Change = Callable[[Document], Document]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run found and did (or would do): `actions` are the operations as commands, `links` each link's resolved values."""
+
+    changed: bool
+    actions: list[str]
+    diff: list[dict[str, str]]
+    warnings: tuple[str, ...]
+    document: Document
+    links: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Planned:
+    document: Document
+    desired: Desired
+    observed: State
+    operations: tuple[Operation, ...]
+
+
+def converge(
+    router: Router, change: Change, check: bool = False, assume: Change | None = None, strict: bool = True
+) -> Outcome:
+    """Bring the router to the stored document as altered by `change`.
+
+    In check mode nothing is written, and `assume` is applied first: what earlier tasks of the same play would have
+    done, so that a fresh router can be checked with every task of a play. `strict` refuses what contradicts devices
+    that are present; restoring at boot takes what is there.
+    Raises InputError before anything is touched, KernelError and ApplyError from the kernel.
+    """
+    with nullcontext() if check or router.lock is None else router.lock():
+        stored = store.load_document(router.files)
+        assumed = (assume(stored) if check and assume else stored).check()
+        wanted = change(assumed).check()
+        run = Run(router, store.load_health(router.files), stored, wanted, strict)
+        observed = run.observe_after(assumed) if check else run.observe()
+        planned = run.plan(observed)
+        if not check:
+            run.apply(planned)
+        before = assumed if check else stored
+        return _outcome(planned, replace(before, originals={}, backend=None), run.facts)
+
+
+def open_run(router: Router) -> Run:
+    """A run over the stored document as it is, to look at the router with."""
+    stored = store.load_document(router.files)
+    return Run(router, store.load_health(router.files), stored, stored, strict=False)
+
+
+def _outcome(planned: _Planned, before: Document, facts: Facts) -> Outcome:
+    names = {**table_names(before), **table_names(planned.document)}
+    after = replace(planned.document, originals={}, backend=None)
+    actions = report.actions(planned.operations, names)
+    diff = report.diff(planned.observed, planned.operations, names)
+    if after != before:
+        actions.append(f"store {store.DOCUMENT}")
+        texts = {side: store.document_text(document) for side, document in (("before", before), ("after", after))}
+        diff.append({"before_header": store.DOCUMENT, "after_header": store.DOCUMENT, **texts})
+    return Outcome(bool(actions), actions, diff, planned.desired.warnings, planned.document, describe_links(planned))
+
+
+def describe_links(planned: _Planned) -> dict[str, dict[str, Any]]:
+    settings = planned.document.settings
+    return {
+        link.name: {
+            "id": link.ident,
+            "mark": f"0x{settings.mark(link.ident):x}",
+            "table": settings.table(link.ident),
+            "device": link.device,
+            "gateway": link.gateway,
+            "address": link.address,
+            "pending": link.pending,
+        }
+        for link in planned.desired.links.values()
+    }
+
+
+class Run:
+    """One run over one router: the facts are taken once, and everything is computed from them."""
+
+    def __init__(self, router: Router, health: Health, stored: Document, wanted: Document, strict: bool) -> None:
+        self.router = router
+        self.health = health
+        self.stored = stored
+        self.wanted = wanted
+        self.facts = self._facts(wanted)
+        if strict:
+            check_present(wanted, self.facts)
+        self.strict = strict
+        self.port = choose_backend(router, wanted)
+
+    def _facts(self, document: Document) -> Facts:
+        """The kernel's facts; where links share a device, their gateways' link-layer addresses are looked up first."""
+        facts = self.router.routing.facts()
+        shared = {
+            (link.device, link.gateway) for link in document.links if link.gateway and document.shares_device(link)
+        }
+        missing = {pair for pair in shared if pair[0] in facts.devices} - facts.neighbours.keys()
+        if not missing:
+            return facts
+        self.router.routing.learn_neighbours((device, str(gateway)) for device, gateway in missing)
+        return self.router.routing.facts()
+
+    def compile(self, document: Document) -> tuple[Desired, LoadedFirewall]:
+        desired = compile_state(document, self.facts, self.health, realms=self.port.name == "iptables")
+        return desired, self._loaded(desired.firewall)
+
+    def _loaded(self, firewall: Firewall) -> LoadedFirewall:
+        return LoadedFirewall(firewall, self.port.render(firewall))
+
+    def observe(self) -> State:
+        """Our objects as they are, with every sysctl and file that this or the stored document has to do with."""
+        keys: set[str] = set(self.stored.originals)
+        paths: set[str] = set()
+        for document in (self.stored, self.wanted):
+            state = self.compile(document)[0].state
+            keys |= state.sysctls.keys()
+            paths |= state.files.keys()
+        routing = self.router.routing
+        return State(
+            routes=routing.routes(),
+            rules=routing.rules(),
+            sysctls=self.router.sysctl.read(keys),
+            files={path: self.router.files.read(path) for path in paths},
+            firewall=store.live_firewall(self.router.files, self.port),
+        )
+
+    def observe_after(self, assumed: Document) -> State:
+        """What would be there once `assumed` had been converged."""
+        observed = self.observe()
+        return predict(observed, self._operations(assumed, observed)[1]) if assumed != self.stored else observed
+
+    def plan(self, observed: State) -> _Planned:
+        desired, operations = self._operations(self.wanted, observed)
+        if self.strict:
+            check_default_kept(desired.state, observed, self.wanted.settings)
+        document = replace(
+            self.wanted,
+            originals=self._originals(desired.state, observed),
+            backend=self.port.name if desired.firewall else None,
+        )
+        return _Planned(document, desired, observed, operations)
+
+    def _operations(self, document: Document, observed: State) -> tuple[Desired, tuple[Operation, ...]]:
+        desired, firewall = self.compile(document)
+        former = self.compile(self.stored)[0].firewall
+        given_back = self._given_back(desired.state, observed)
+        state = replace(desired.state, firewall=firewall.text, sysctls={**desired.state.sysctls, **given_back})
+        desired = replace(desired, state=state)
+        live = LoadedFirewall(former, observed.firewall)
+        transition = self._loaded(firewall.model.keeping(former)) if observed.firewall else firewall
+        operations = make_plan(state, observed, document.settings, firewall, live, transition)
+        return desired, tuple(self._address(item) for item in operations) + self._former_backend()
+
+    def _address(self, operation: Operation) -> Operation:
+        return replace(operation, subject=self.port.name) if operation.kind == "firewall" else operation
+
+    def _former_backend(self) -> tuple[Operation, ...]:
+        """The rules of the backend used until now, to be removed once the other one serves."""
+        former = self.stored.backend
+        if former in (None, self.port.name):
+            return ()
+        port = self.router.firewalls[str(former)]
+        listing = "" if port.unavailable() else port.listing()
+        model = compile_state(self.stored, self.facts, self.health, realms=former == "iptables").firewall
+        return (Operation("firewall", LoadedFirewall(model, listing), None, str(former)),) if listing else ()
+
+    def _given_back(self, desired: State, observed: State) -> Mapping[str, str]:
+        return {
+            key: value
+            for key, value in self.stored.originals.items()
+            if key not in desired.sysctls and key in observed.sysctls
+        }
+
+    def _originals(self, desired: State, observed: State) -> dict[str, str]:
+        """The host's own values of the sysctls we hold, as they were before we first set them."""
+        held = compile_state(self.wanted, self.facts, self.health).state.sysctls
+        return {
+            key: self.stored.originals.get(key, observed.sysctls[key])
+            for key in sorted(held)
+            if key in observed.sysctls
+        }
+
+    def apply(self, planned: _Planned) -> None:
+        names = {**table_names(self.stored), **table_names(self.wanted)}
+        apply_plan(self.router, planned.operations, names)
+        if planned.operations:
+            self._verify(names)
+        if planned.document != self.stored:
+            store.save_document(self.router.files, planned.document)
+
+    def _verify(self, names: Mapping[int, str]) -> None:
+        """Look again: a plan that is not empty now means the kernel, or someone else, did not keep what was set."""
+        self.facts = self._facts(self.wanted)
+        left = self._operations(self.wanted, self.observe())[1]
+        if left:
+            raise KernelError(
+                "verify", "the applied plan", "not kept: {}".format("; ".join(report.actions(left, names)))
+            )
+
+
+def choose_backend(router: Router, document: Document) -> FirewallPort:
+    """The declared backend; for "auto" the one in use here, else nftables unless the host's firewall is legacy iptables."""
+    declared = document.settings.firewall_backend
+    if declared != AUTO:
+        return _usable(router, declared)
+    if document.backend and not router.firewalls[document.backend].unavailable():
+        return router.firewalls[document.backend]
+    order = ("iptables", "nftables") if router.legacy_firewall else ("nftables", "iptables")
+    problems = []
+    for name in order:
+        problem = router.firewalls[name].unavailable()
+        if not problem:
+            return router.firewalls[name]
+        problems.append(f"{name}: {problem}")
+    raise InputError(
+        "firewall_backend", declared, "finds no backend ({})".format("; ".join(problems)), "Install nftables"
+    )
+
+
+def _usable(router: Router, name: str) -> FirewallPort:
+    problem = router.firewalls[name].unavailable()
+    if problem:
+        raise InputError(
+            "firewall_backend", name, f"cannot be used: {problem}", "Install what is missing, or choose auto"
+        )
+    return router.firewalls[name]

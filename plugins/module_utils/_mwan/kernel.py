@@ -1,0 +1,157 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The kernel objects we keep, as canonical values: routes, policy rules, and the facts they are computed from.
+
+Canonical means: what the adapter reads back from the kernel equals what the core asked for.
+`str()` of an object is how `ip` prints it, so that plans and diffs read as an administrator expects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+MAIN, LOCAL = 254, 255
+DEFAULT = "default"
+TABLE_NAMES = {MAIN: "main", LOCAL: "local", 253: "default"}
+IPV4 = 4
+
+
+@dataclass(frozen=True)
+class Nexthop:
+    """One way of a route. `weight` counts from 1; `realm` is the classifier iptables can match, None where unused."""
+
+    device: str
+    gateway: str | None = None
+    weight: int = 1
+    onlink: bool = False
+    realm: int | None = None
+
+    def words(self, multipath: bool) -> str:
+        parts = [f"via {self.gateway}"] if self.gateway else []
+        parts.append(f"dev {self.device}")
+        parts += ["weight %d" % self.weight] if multipath else []
+        parts += ["onlink"] if self.onlink else []
+        parts += ["realm %d" % self.realm] if self.realm is not None else []
+        return " ".join(parts)
+
+
+@dataclass(frozen=True)
+class Route:
+    """One entry of a routing table. `kind` is unicast, prohibit, unreachable or blackhole; only unicast has nexthops."""
+
+    table: int
+    destination: str = DEFAULT
+    metric: int = 0
+    kind: str = "unicast"
+    nexthops: tuple[Nexthop, ...] = ()
+    source: str | None = None
+    family: int = IPV4
+
+    @property
+    def key(self) -> tuple[int, int, str, int]:
+        """What the kernel tells routes apart by (fib_table_insert: prefix, TOS, priority; we use no TOS)."""
+        return self.family, self.table, self.destination, self.metric
+
+    def __str__(self) -> str:
+        multipath = len(self.nexthops) > 1
+        parts = [] if self.kind == "unicast" else [self.kind]
+        parts.append(self.destination)
+        parts += ["nexthop " + hop.words(True) if multipath else hop.words(False) for hop in self.nexthops]
+        parts += [f"src {self.source}"] if self.source else []
+        parts += ["metric %d" % self.metric] if self.metric else []
+        return " ".join(parts)
+
+
+@dataclass(frozen=True)
+class IpRule:
+    """One policy routing rule. `mark` and `mask` go together; ports are inclusive ranges; `protocol` is a number."""
+
+    priority: int
+    table: int
+    source: str | None = None
+    destination: str | None = None
+    device: str | None = None
+    mark: int | None = None
+    mask: int | None = None
+    protocol: int | None = None
+    source_port: tuple[int, int] | None = None
+    destination_port: tuple[int, int] | None = None
+    suppress_default: bool = False
+    family: int = IPV4
+
+    def words(self, table: str) -> str:
+        parts = ["from %s" % (self.source or "all")]
+        parts += [f"to {self.destination}"] if self.destination else []
+        parts += [f"fwmark 0x{self.mark:x}/0x{self.mask or 0xFFFFFFFF:x}"] if self.mark is not None else []
+        parts += [f"iif {self.device}"] if self.device else []
+        parts += ["ipproto %d" % self.protocol] if self.protocol else []
+        parts += [
+            f"{word} {_range(ports)}"
+            for word, ports in (("sport", self.source_port), ("dport", self.destination_port))
+            if ports
+        ]
+        parts.append(f"lookup {table}")
+        parts += ["suppress_prefixlength 0"] if self.suppress_default else []
+        return "%d: %s" % (self.priority, " ".join(parts))
+
+    def __str__(self) -> str:
+        return self.words(TABLE_NAMES.get(self.table, str(self.table)))
+
+
+def _range(ports: tuple[int, int]) -> str:
+    return "%d" % ports[0] if ports[0] == ports[1] else "%d-%d" % ports
+
+
+@dataclass(frozen=True)
+class Device:
+    """A network device: `up` is the administrator's flag, `carrier` the cable's."""
+
+    name: str
+    up: bool = True
+    carrier: bool = True
+    point_to_point: bool = False
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address of a device; `peer` is set on point-to-point addresses."""
+
+    device: str
+    address: str
+    prefix_length: int
+    peer: str | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the desired state is computed from and never changes: devices, addresses, neighbours, learned gateways."""
+
+    devices: Mapping[str, Device] = field(default_factory=dict)
+    addresses: tuple[Address, ...] = ()
+    neighbours: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    # device -> default routes that others (DHCP, RA, PPP, the administrator) left for it, best metric first
+    defaults: Mapping[str, tuple[Route, ...]] = field(default_factory=dict)
+
+    def addresses_of(self, device: str) -> tuple[Address, ...]:
+        return tuple(address for address in self.addresses if address.device == device)
+
+
+@dataclass(frozen=True)
+class State:
+    """What we converge: the desired and the observed side have the same form."""
+
+    routes: frozenset[Route] = frozenset()
+    rules: frozenset[IpRule] = frozenset()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    # path -> content; None is a file that is not there
+    files: Mapping[str, str | None] = field(default_factory=dict)
+    # what the live firewall was loaded from, or its drifted listing; '' when there is none
+    firewall: str = ""
+
+    def with_routes(self, gone: Route | None, come: Route | None) -> State:
+        return replace(self, routes=self.routes - {gone} | ({come} if come else set()))
+
+    def with_rules(self, gone: IpRule | None, come: IpRule | None) -> State:
+        return replace(self, rules=self.rules - {gone} | ({come} if come else set()))

@@ -1,0 +1,117 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The router's own files, sysctls and the lock that serialises everything that changes it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO
+
+from .errors import KernelError
+
+PROC_SYS = "/proc/sys/"
+IP_TABLES_NAMES = "/proc/net/ip_tables_names"
+LOCK = "/run/mwan/lock"
+LOCK_WAIT = 30.0  # seconds; the longest apply measured is under two
+
+
+class Sysctl:
+    """The SysctlPort: keys in slash form, so that device names with dots stay whole."""
+
+    def read(self, keys: Iterable[str]) -> Mapping[str, str]:
+        found = {}
+        for key in keys:
+            try:
+                with open(PROC_SYS + key, encoding="ascii") as handle:
+                    found[key] = handle.read().strip()
+            except OSError:
+                continue
+        return found
+
+    def write(self, key: str, value: str) -> None:
+        try:
+            with open(PROC_SYS + key, "w", encoding="ascii") as handle:
+                handle.write(value)
+        except OSError as exc:
+            raise KernelError("sysctl", f"{key} = {value}", str(exc.strerror)) from exc
+
+
+class Files:
+    """The FilePort: whole files, replaced by rename so that a reader sees the old or the new one."""
+
+    def read(self, path: str) -> str | None:
+        try:
+            with open(path, encoding="utf-8") as handle:
+                return handle.read()
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise KernelError("read", path, str(exc.strerror)) from exc
+
+    def write(self, path: str, text: str | None, mode: int = 0o644) -> None:
+        try:
+            if text is None:
+                _remove(path)
+            else:
+                _replace(path, text, mode)
+        except OSError as exc:
+            raise KernelError("write", path, str(exc.strerror)) from exc
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _replace(path: str, text: str, mode: int) -> None:
+    directory = os.path.dirname(path)
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=".mwan-", dir=directory)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            os.fchmod(handle.fileno(), mode)
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Hold the router's lock; raises KernelError when another run keeps it for LOCK_WAIT seconds."""
+    os.makedirs(os.path.dirname(LOCK), mode=0o755, exist_ok=True)
+    with open(LOCK, "a", encoding="ascii") as handle:
+        _wait_for(handle)
+        yield
+
+
+def _wait_for(handle: IO[str]) -> None:
+    deadline = time.monotonic() + LOCK_WAIT
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise KernelError("lock", LOCK, "another run has held it for %d seconds" % LOCK_WAIT) from None
+            time.sleep(0.05)
+
+
+def legacy_tables() -> list[str]:
+    """The legacy iptables tables this network namespace has loaded (read without loading any)."""
+    try:
+        with open(IP_TABLES_NAMES, encoding="ascii") as handle:
+            return handle.read().split()
+    except OSError:
+        return []

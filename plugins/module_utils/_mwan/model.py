@@ -1,0 +1,337 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the administrator declares: links, policies, rules, source NAT, reverse-path filtering.
+
+Every object is built by `parse` from plain data (module parameters or the stored document), is canonical from then
+on, and gives the same plain data back by `dump`. `key` is the object's identity; equality is equality of content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import values
+from .errors import InputError
+
+AUTO = "auto"
+MASQUERADE = "masquerade"
+LAST_RESORTS = ("unreachable", "blackhole", "main")
+PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "gre": 47, "esp": 50, "sctp": 132}
+PORT_PROTOCOLS = ("tcp", "udp", "dccp", "sctp")
+RP_MODES = {"none": 0, "strict": 1, "loose": 2}
+
+
+def _without_none(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Link:
+    """One way to the Internet. `gateway` None means a point-to-point device; "auto" follows what the kernel has learned."""
+
+    name: str
+    device: str
+    gateway: str | None
+    address: str
+    weight: int
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+    @classmethod
+    def parse(cls, option: str, data: Any) -> Link:
+        data = values.only_keys(option, data, ("name", "device", "gateway", "address", "weight"))
+        for needed in ("name", "device"):
+            if needed not in data:
+                raise InputError(f"{option}.{needed}", None, "is missing", "Every link has a name and a device")
+        gateway, source = data.get("gateway"), data.get("address", AUTO)
+        return cls(
+            name=values.name(option + ".name", data["name"]),
+            device=values.device(option + ".device", data["device"]),
+            gateway=gateway if gateway in (None, AUTO) else values.address(option + ".gateway", gateway),
+            address=source if source == AUTO else values.address(option + ".address", source),
+            weight=values.weight(option + ".weight", data.get("weight", 1)),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        return _without_none(vars(self))
+
+
+@dataclass(frozen=True)
+class Member:
+    """A link's part in a policy. `weight` None means the link's own weight; tier 1 serves before tier 2."""
+
+    link: str
+    weight: int | None
+    tier: int
+
+    @classmethod
+    def parse(cls, option: str, data: Any) -> Member:
+        data = values.only_keys(option, data, ("link", "weight", "tier"))
+        if "link" not in data:
+            raise InputError(option + ".link", None, "is missing", "Name the link")
+        weight = data.get("weight")
+        return cls(
+            link=values.name(option + ".link", data["link"]),
+            weight=None if weight is None else values.weight(option + ".weight", weight),
+            tier=values.integer(option + ".tier", data.get("tier", 1), 1, values.MAX_TIER),
+        )
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How new connections are spread over members; `last_resort` is what happens when no member can carry them."""
+
+    name: str
+    members: tuple[Member, ...]
+    last_resort: str
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+    @classmethod
+    def parse(cls, option: str, data: Any) -> Policy:
+        data = values.only_keys(option, data, ("name", "algorithm", "members", "last_resort"))
+        values.choice(option + ".algorithm", data.get("algorithm", "multipath"), ("multipath",))
+        if not data.get("members"):
+            raise InputError(option + ".members", data.get("members"), "is empty", "Name at least one link")
+        members = tuple(Member.parse("%s.members[%d]" % (option, i), item) for i, item in enumerate(data["members"]))
+        values.unique(option + ".members", (member.link for member in members))
+        return cls(
+            name=values.name(option + ".name", data.get("name")),
+            members=members,
+            last_resort=values.choice(option + ".last_resort", data.get("last_resort", "unreachable"), LAST_RESORTS),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        members = [_without_none(vars(member)) for member in self.members]
+        return {"name": self.name, "algorithm": "multipath", "members": members, "last_resort": self.last_resort}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which new connections go to which policy or link. The first rule that matches, in list order, decides."""
+
+    name: str
+    source: str | None
+    destination: str | None
+    device: str | None
+    protocol: str | None
+    source_port: tuple[int, int] | None
+    destination_port: tuple[int, int] | None
+    policy: str | None
+    link: str | None
+
+    MATCHES = ("source", "destination", "device", "protocol", "source_port", "destination_port")
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+    @classmethod
+    def parse(cls, option: str, data: Any) -> Rule:
+        data = values.only_keys(option, data, ("name", "policy", "link", *cls.MATCHES))
+        if ("policy" in data) == ("link" in data):
+            raise InputError(option, dict(data), "does not name one target", "Give either policy or link")
+        rule = cls(
+            name=values.name(option + ".name", data.get("name")),
+            source=_optional(values.prefix, option, data, "source"),
+            destination=_optional(values.prefix, option, data, "destination"),
+            device=_optional(values.device, option, data, "device"),
+            protocol=_optional(lambda o, v: values.choice(o, v, PROTOCOLS), option, data, "protocol"),
+            source_port=_optional(values.ports, option, data, "source_port"),
+            destination_port=_optional(values.ports, option, data, "destination_port"),
+            policy=_optional(values.name, option, data, "policy"),
+            link=_optional(values.name, option, data, "link"),
+        )
+        rule._check_ports(option)
+        return rule
+
+    def _check_ports(self, option: str) -> None:
+        if (self.source_port or self.destination_port) and self.protocol not in PORT_PROTOCOLS:
+            raise InputError(
+                option + ".protocol",
+                self.protocol,
+                "has no ports",
+                "Give protocol as one of {}".format(", ".join(PORT_PROTOCOLS)),
+            )
+
+    def dump(self) -> dict[str, Any]:
+        data = _without_none(vars(self))
+        for key in ("source_port", "destination_port"):
+            if key in data:
+                data[key] = "%d-%d" % data[key] if data[key][0] != data[key][1] else str(data[key][0])
+        return data
+
+
+def _optional(parse: Any, option: str, data: Mapping[str, Any], key: str) -> Any:
+    return parse(f"{option}.{key}", data[key]) if key in data else None
+
+
+@dataclass(frozen=True)
+class Snat:
+    """Source NAT on one link for `sources` (empty: all): to an address, to the link's own ("auto"), or masquerade."""
+
+    link: str
+    sources: tuple[str, ...]
+    to: str
+
+    @property
+    def key(self) -> tuple[str, tuple[str, ...]]:
+        return self.link, self.sources
+
+    @classmethod
+    def parse(cls, option: str, data: Any) -> Snat:
+        data = values.only_keys(option, data, ("link", "source", "to"))
+        listed = data.get("source", [])
+        listed = [listed] if isinstance(listed, str) else listed
+        to = data.get("to", AUTO)
+        return cls(
+            link=values.name(option + ".link", data.get("link")),
+            sources=values.prefixes(option + ".source", listed),
+            to=to if to in (AUTO, MASQUERADE) else values.address(option + ".to", to),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        return {"link": self.link, "source": list(self.sources), "to": self.to}
+
+
+@dataclass(frozen=True)
+class RpFilter:
+    """Reverse-path filtering (RFC 3704) as it shall take effect.
+
+    `mode` holds for every device not named in `devices`, `default` for devices created later. The kernel applies the
+    higher of conf.all and conf.DEVICE (Documentation/networking/ip-sysctl.rst, rp_filter), so a device can never be
+    below `all`, which therefore stays at none unless it is given.
+    """
+
+    mode: str | None = None
+    all: str | None = None
+    default: str | None = None
+    devices: tuple[tuple[str, str], ...] = ()
+    src_valid_mark: bool = True
+    blackhole: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, option: str, data: Any) -> RpFilter:
+        data = values.only_keys(option, data, ("mode", "all", "default", "devices", "src_valid_mark", "blackhole"))
+        modes = {
+            key: values.choice(f"{option}.{key}", data[key], RP_MODES) if key in data else None
+            for key in ("mode", "all", "default")
+        }
+        devices = data.get("devices") or {}
+        result = cls(
+            **modes,
+            devices=tuple(sorted(cls._device_mode(option, *item) for item in devices.items())),
+            src_valid_mark=bool(data.get("src_valid_mark", True)),
+            blackhole=tuple(sorted({cls._blackhole(option, item) for item in data.get("blackhole") or ()})),
+        )
+        result._check_reachable(option)
+        return result
+
+    @staticmethod
+    def _device_mode(option: str, device: str, mode: Any) -> tuple[str, str]:
+        where = f"{option}.devices.{device}"
+        return values.device(where, device), values.choice(where, mode, RP_MODES)
+
+    @staticmethod
+    def _blackhole(option: str, item: Any) -> str:
+        prefix = values.prefix(option + ".blackhole", item)
+        if prefix == "0.0.0.0/0":
+            raise InputError(
+                option + ".blackhole", item, "would discard everything", "Name the networks that must never be routed"
+            )
+        return prefix
+
+    def _check_reachable(self, option: str) -> None:
+        """Refuse what max(conf.all, conf.DEVICE) cannot give."""
+        floor = RP_MODES[self.all or "none"]
+        wanted = [("mode", self.mode), ("default", self.default)] + [
+            ("devices." + name, mode) for name, mode in self.devices
+        ]
+        for key, mode in wanted:
+            if mode is not None and RP_MODES[mode] < floor:
+                raise InputError(
+                    f"{option}.{key}",
+                    mode,
+                    f"cannot take effect: the kernel applies the higher of all ({self.all}) and the device's own",
+                    "Leave 'all' out, or set it to none, and give 'mode' and 'devices' what you want",
+                )
+
+    @property
+    def declared(self) -> bool:
+        """Whether any filter mode is declared, so that the sysctls are ours to keep."""
+        return bool(self.mode or self.all or self.default or self.devices)
+
+    def dump(self) -> dict[str, Any]:
+        data = _without_none(vars(self))
+        return {**data, "devices": dict(self.devices), "blackhole": list(self.blackhole)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for the whole router."""
+
+    mark_mask: int = 0x3F00
+    table_base: int = 1000
+    rule_priority: int = 1000
+    ip_forward: bool = True
+    multipath_hash: str = "layer4"
+    firewall_backend: str = AUTO
+
+    # fib_multipath_hash_policy, Documentation/networking/ip-sysctl.rst
+    HASHES = {"layer3": 0, "layer4": 1, "inner_layer3": 2}
+    BACKENDS = (AUTO, "nftables", "iptables")
+
+    @classmethod
+    def parse(cls, option: str, data: Any) -> Settings:
+        known = ("mark_mask", "table_base", "rule_priority", "ip_forward", "multipath_hash", "firewall_backend")
+        data = values.only_keys(option, data, known)
+        default = cls()
+        return cls(
+            mark_mask=_mask(option + ".mark_mask", data.get("mark_mask", default.mark_mask)),
+            table_base=values.integer(option + ".table_base", data.get("table_base", default.table_base), 256, 2**31),
+            rule_priority=values.integer(
+                option + ".rule_priority", data.get("rule_priority", default.rule_priority), 1, 30000
+            ),
+            ip_forward=bool(data.get("ip_forward", default.ip_forward)),
+            multipath_hash=values.choice(
+                option + ".multipath_hash", data.get("multipath_hash", default.multipath_hash), cls.HASHES
+            ),
+            firewall_backend=values.choice(
+                option + ".firewall_backend", data.get("firewall_backend", default.firewall_backend), cls.BACKENDS
+            ),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        return {**vars(self), "mark_mask": f"0x{self.mark_mask:x}"}
+
+    @property
+    def mark_shift(self) -> int:
+        return (self.mark_mask & -self.mark_mask).bit_length() - 1
+
+    @property
+    def capacity(self) -> int:
+        """How many ids fit: the field's all-ones value included, zero excluded (it means no pin)."""
+        return self.mark_mask >> self.mark_shift
+
+    def mark(self, ident: int) -> int:
+        return ident << self.mark_shift
+
+    def table(self, ident: int) -> int:
+        return self.table_base + ident
+
+
+def _mask(option: str, value: Any) -> int:
+    mask = values.integer(option, value, 1, 0xFFFFFFFF)
+    field = mask >> ((mask & -mask).bit_length() - 1)
+    if field & (field + 1):
+        raise InputError(
+            option, value, "has holes", "Give one run of set bits, such as 0x3f00 (63 ids) or 0xff00 (255 ids)"
+        )
+    return mask

@@ -1,0 +1,226 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The ordered operations that take the observed kernel to the desired state without a gap.
+
+The order is the product: at every step each new connection finds a way out, every connection leaving by a link is
+pinned and gets its source address, and pinned connections of links that stay keep their table. Therefore what
+traffic will use is built first (tables, mark rules, firewall), then traffic is led to it (policy routes, rules), and
+only then is the old taken away. Links that go keep their pins until nothing leads to them any more (`transition`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Union
+
+from . import layout
+from .firewall.model import Firewall
+from .kernel import MAIN, TABLE_NAMES, IpRule, Route, State
+from .model import Settings
+
+
+@dataclass(frozen=True)
+class LoadedFirewall:
+    """A firewall and its text in the backend's language."""
+
+    model: Firewall
+    text: str
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Connections by their mark, under a mask."""
+
+    mark: int
+    mask: int
+
+
+Value = Union[Route, IpRule, LoadedFirewall, Marked, str, None]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One step: `before` becomes `after`; None means absent. `subject` is a sysctl key or a file's path.
+
+    Swapping the two gives the step that undoes this one, but for conntrack entries, which stay deleted.
+    """
+
+    kind: str
+    before: Value
+    after: Value
+    subject: str = ""
+
+    @property
+    def verb(self) -> str:
+        if self.before is None:
+            return "add"
+        return "delete" if self.after is None else "replace"
+
+    def inverse(self) -> Operation:
+        return replace(self, before=self.after, after=self.before)
+
+    def describe(self, names: Mapping[int, str]) -> str:
+        """The operation as the command an administrator would type, or close to it."""
+        value = self.before if self.after is None else self.after
+        if isinstance(value, Route):
+            return f"ip route {self.verb} {route_words(value, names)}"
+        if isinstance(value, IpRule):
+            return f"ip rule {self.verb} {value.words(table_name(value.table, names))}"
+        if isinstance(value, Marked):
+            return f"conntrack -D --mark 0x{value.mark:x}/0x{value.mask:x}"
+        if self.kind == "sysctl":
+            return f"sysctl {self.subject} = {self.after} (was {self.before})"
+        if self.kind == "file":
+            return f"{self.verb} file {self.subject}"
+        return f"{self.verb} firewall rules"
+
+
+def table_name(table: int, names: Mapping[int, str]) -> str:
+    return names.get(table) or TABLE_NAMES.get(table) or str(table)
+
+
+def route_words(route: Route, names: Mapping[int, str]) -> str:
+    return f"{route} table {table_name(route.table, names)} proto {layout.PROTOCOL_NAME}"
+
+
+def make_plan(
+    desired: State,
+    observed: State,
+    settings: Settings,
+    firewall: LoadedFirewall,
+    live: LoadedFirewall,
+    transition: LoadedFirewall,
+) -> tuple[Operation, ...]:
+    """Return the operations in order; empty exactly when `observed` is as `desired`.
+
+    `firewall` is the one to end with, `live` the one observed (its text is the drifted listing after drift), and
+    `transition` equals `firewall` plus the links of the former document on devices no longer used.
+    """
+    return tuple(_Planner(desired, observed, settings).steps(firewall, live, transition))
+
+
+class _Planner:
+    def __init__(self, desired: State, observed: State, settings: Settings) -> None:
+        self.desired = desired
+        self.observed = observed
+        self.settings = settings
+        self.link_tables = {rule.table for rule in desired.rules | observed.rules if rule.mark is not None}
+        self.live_tables = {rule.table for rule in desired.rules}
+
+    def steps(self, firewall: LoadedFirewall, live: LoadedFirewall, transition: LoadedFirewall) -> Iterator[Operation]:
+        yield from self._files()
+        yield from self._sysctls(closing=False)
+        yield from self._put_routes(self._is_link_route)
+        yield from self._add_rules(self._is_base)
+        yield from _load_firewall(live, transition)
+        yield from self._put_routes(lambda route: not self._is_link_route(route))
+        yield from self._delete_routes(lambda route: not self._is_link_route(route) and route.table in self.live_tables)
+        yield from self._add_rules(lambda rule: not self._is_base(rule))
+        yield from self._delete_rules(lambda rule: not self._is_base(rule))
+        yield from _load_firewall(transition, firewall)
+        yield from self._delete_rules(self._is_base)
+        yield from self._delete_routes(lambda route: self._is_link_route(route) or route.table not in self.live_tables)
+        yield from self._flushes()
+        yield from self._sysctls(closing=True)
+
+    def _is_link_route(self, route: Route) -> bool:
+        return route.table in self.link_tables or route.table == MAIN
+
+    def _is_base(self, rule: IpRule) -> bool:
+        """Rules that lead nothing anywhere new: main's networks, pins, bound sources."""
+        return (
+            rule.suppress_default
+            or rule.mark is not None
+            or rule.priority == self.settings.rule_priority + layout.SOURCE
+        )
+
+    def _put_routes(self, wanted: Any) -> Iterator[Operation]:
+        """Add and replace, best metric first, so that a table that is in use serves before it refuses."""
+        present = {route.key: route for route in self.observed.routes}
+        for route in _ordered_routes(filter(wanted, self.desired.routes - self.observed.routes)):
+            yield Operation("route", present.get(route.key), route)
+
+    def _delete_routes(self, wanted: Any) -> Iterator[Operation]:
+        """Delete what no desired route replaces, worst metric last, so that refusals go after the ways out."""
+        kept = {route.key for route in self.desired.routes}
+        gone = (route for route in self.observed.routes if route.key not in kept)
+        for route in _ordered_routes(filter(wanted, gone)):
+            yield Operation("route", route, None)
+
+    def _add_rules(self, wanted: Any) -> Iterator[Operation]:
+        for rule in _ordered_rules(filter(wanted, self.desired.rules - self.observed.rules)):
+            yield Operation("rule", None, rule)
+
+    def _delete_rules(self, wanted: Any) -> Iterator[Operation]:
+        """Last priority first: traffic is led away before what it rested on goes."""
+        for rule in reversed(_ordered_rules(filter(wanted, self.observed.rules - self.desired.rules))):
+            yield Operation("rule", rule, None)
+
+    def _flushes(self) -> Iterator[Operation]:
+        """Forget the connections of links that are gone, so that a later link with the same id does not inherit them.
+
+        Not when no link is left: then the host's own routing carries on what it can.
+        """
+        kept = {rule.mark for rule in self.desired.rules}
+        if kept <= {None}:
+            return
+        for rule in _ordered_rules(self.observed.rules):
+            if rule.mark is not None and rule.mark not in kept:
+                yield Operation("conntrack", Marked(rule.mark, rule.mask or 0xFFFFFFFF), None)
+
+    def _files(self) -> Iterator[Operation]:
+        for path, text in sorted(self.desired.files.items()):
+            if self.observed.files.get(path) != text:
+                yield Operation("file", self.observed.files.get(path), text, path)
+
+    def _sysctls(self, closing: bool) -> Iterator[Operation]:
+        for key, value in sorted(self.desired.sysctls.items()):
+            before = self.observed.sysctls.get(key)
+            if before != value and _closes(key, before, value) == closing:
+                yield Operation("sysctl", before, value, key)
+
+
+def _closes(key: str, before: str | None, value: str) -> bool:
+    """Whether the change should wait until all else is in place: stricter filtering, and forwarding itself."""
+    if key.endswith("/rp_filter"):
+        # by what passes: 0 all, 2 (loose) most, 1 (strict) least
+        openness = {"0": 2, "2": 1, "1": 0}
+        return openness.get(value, 0) < openness.get(before or "", 0)
+    return key == "net/ipv4/ip_forward" or value == "0"
+
+
+def _load_firewall(before: LoadedFirewall, after: LoadedFirewall) -> Iterator[Operation]:
+    if before.text != after.text:
+        yield Operation("firewall", before if before.text else None, after if after.text else None)
+
+
+def _ordered_routes(routes: Iterable[Route]) -> list[Route]:
+    return sorted(routes, key=lambda route: (route.table, route.metric, route.destination))
+
+
+def _ordered_rules(rules: Iterable[IpRule]) -> list[IpRule]:
+    return sorted(rules, key=lambda rule: (rule.priority, rule.mark or 0, rule.words(str(rule.table))))
+
+
+def step(state: State, operation: Operation) -> State:
+    """The state after one operation, by the same rules the kernel follows. Predicts in check mode, and in tests."""
+    before, after = operation.before, operation.after
+    if operation.kind == "route":
+        return state.with_routes(before, after)  # type: ignore[arg-type]
+    if operation.kind == "rule":
+        return state.with_rules(before, after)  # type: ignore[arg-type]
+    if operation.kind == "sysctl":
+        return replace(state, sysctls={**state.sysctls, operation.subject: str(after)})
+    if operation.kind == "file":
+        return replace(state, files={**state.files, operation.subject: after})  # type: ignore[dict-item]
+    if operation.kind == "firewall":
+        return replace(state, firewall=after.text if isinstance(after, LoadedFirewall) else "")
+    return state
+
+
+def predict(state: State, operations: Iterable[Operation]) -> State:
+    for operation in operations:
+        state = step(state, operation)
+    return state

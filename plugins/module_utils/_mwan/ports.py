@@ -1,0 +1,96 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The doors between the pure core and the kernel: tests put a model kernel behind the same protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .firewall.model import Firewall
+from .kernel import Facts, IpRule, Route
+
+
+class RoutingPort(Protocol):
+    """rtnetlink and the connection tracking table. Only objects with our protocol number are ours."""
+
+    def facts(self) -> Facts:
+        """Devices, addresses and neighbours as they are now, and the default routes of others by device."""
+
+    def routes(self) -> frozenset[Route]:
+        """Our routes."""
+
+    def rules(self) -> frozenset[IpRule]:
+        """Our rules."""
+
+    def foreign_rules(self) -> tuple[IpRule, ...]:
+        """Everybody else's rules."""
+
+    def change_route(self, before: Route | None, after: Route | None) -> None:
+        """Add, replace (without a gap) or delete one route; raises KernelError."""
+
+    def change_rule(self, before: IpRule | None, after: IpRule | None) -> None:
+        """Add or delete one rule; raises KernelError."""
+
+    def flush_connections(self, mark: int, mask: int) -> None:
+        """Delete the connections that carry `mark` under `mask`; raises KernelError."""
+
+    def learn_neighbours(self, wanted: Iterable[tuple[str, str]]) -> None:
+        """Have the kernel look up the link-layer address of each (device, address), for a second at most."""
+
+
+class SysctlPort(Protocol):
+    def read(self, keys: Iterable[str]) -> Mapping[str, str]:
+        """The values of those keys that exist, by key in slash form."""
+
+    def write(self, key: str, value: str) -> None:
+        """Set one key; raises KernelError."""
+
+
+class FilePort(Protocol):
+    def read(self, path: str) -> str | None:
+        """The file's text, None where there is no file."""
+
+    def write(self, path: str, text: str | None, mode: int = 0o644) -> None:
+        """Replace the file atomically, making its directory; None removes it; raises KernelError."""
+
+
+class FirewallPort(Protocol):
+    """One netfilter front end (nftables or legacy iptables)."""
+
+    name: str
+
+    def unavailable(self) -> str | None:
+        """Why this host cannot use it, or None."""
+
+    def render(self, firewall: Firewall) -> str:
+        """Return the text a person reads in a diff; equal firewalls give equal text; '' for an empty firewall. Pure."""
+
+    def listing(self) -> str:
+        """Return our live objects as text without counters, '' when there are none.
+
+        The same kernel state always gives the same text; any change by hand to any of our objects (a rule deleted,
+        altered, added, moved, a hook or jump displaced from the first place) changes it.
+        """
+
+    def replace(self, firewall: Firewall) -> None:
+        """Make `firewall` the live state, without a moment in which neither old nor new rules apply; raises KernelError."""
+
+    def remove(self) -> None:
+        """Take every object of ours away, and nothing else; does nothing where there is none; raises KernelError."""
+
+
+@dataclass(frozen=True)
+class Router:
+    """Everything a run needs of the machine it runs on."""
+
+    routing: RoutingPort
+    sysctl: SysctlPort
+    files: FilePort
+    firewalls: Mapping[str, FirewallPort]
+    # whether the host's own firewall is legacy iptables, so that "auto" follows it
+    legacy_firewall: bool = False
+    # a context manager factory: one run at a time on a router
+    lock: Any = None

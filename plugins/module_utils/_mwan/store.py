@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is remembered on the router: the document, the prober's word on health, and which firewall text is live."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from .document import Document
+from .errors import InputError
+from .health import Health
+from .ports import FilePort, FirewallPort
+
+DOCUMENT = "/etc/mwan/mwan.json"
+HEALTH = "/run/mwan/health.json"
+FIREWALL = "/run/mwan/firewall.json"
+PRIVATE = 0o640
+
+
+def load_document(files: FilePort) -> Document:
+    """The stored document, an empty one where there is none; raises InputError when the file cannot be understood."""
+    text = files.read(DOCUMENT)
+    if text is None:
+        return Document()
+    try:
+        data = json.loads(text)
+    except ValueError as exc:
+        raise InputError(
+            DOCUMENT, text[:40], f"is not JSON ({exc})", "Restore the file, or remove it and run the playbook again"
+        ) from exc
+    return Document.parse(data, DOCUMENT)
+
+
+def document_text(document: Document) -> str:
+    return json.dumps(document.dump(), indent=2, sort_keys=True) + "\n"
+
+
+def save_document(files: FilePort, document: Document) -> None:
+    """Store the document; an empty one leaves no file."""
+    text = None if document == Document() else document_text(document)
+    files.write(DOCUMENT, text, PRIVATE)
+
+
+def load_health(files: FilePort) -> Health:
+    return Health.parse(_json(files.read(HEALTH)))
+
+
+def _json(text: str | None) -> Any:
+    try:
+        return json.loads(text or "null")
+    except ValueError:
+        return None
+
+
+def live_firewall(files: FilePort, port: FirewallPort) -> str:
+    """The text our live rules were loaded from when they still are as the kernel listed them then, else their listing.
+
+    Comparing two listings of the same kernel and the same tool needs no knowledge of how they spell a rule.
+    """
+    listing = port.listing()
+    if not listing:
+        return ""
+    record = _json(files.read(FIREWALL))
+    if isinstance(record, dict) and record.get("backend") == port.name and record.get("listing") == _digest(listing):
+        return str(record.get("text"))
+    return listing
+
+
+def record_firewall(files: FilePort, port: FirewallPort, text: str) -> None:
+    """Remember what was loaded and how the kernel lists it."""
+    if not text:
+        files.write(FIREWALL, None)
+        return
+    record = {"backend": port.name, "text": text, "listing": _digest(port.listing())}
+    files.write(FIREWALL, json.dumps(record), PRIVATE)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

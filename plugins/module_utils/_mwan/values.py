@@ -1,0 +1,123 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Canonical forms of the small values: each function takes what an administrator wrote and returns the one form we keep.
+
+They all raise InputError with the option's name. Equal meaning gives equal value, and a canonical value is its own
+canonical form, so that comparing two configurations is comparing two objects.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .errors import InputError
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
+# '+' and '*' at the end make iptables and nft match every device that begins so.
+# IFNAMSIZ is 16 with the final NUL; the kernel's dev_valid_name() refuses '/', ':' and white space.
+DEVICE = re.compile(r"[^\s/:\"]{1,15}\Z")
+# RTNH_F weights are stored as one byte holding weight - 1 (struct rtnexthop.rtnh_hops).
+MAX_WEIGHT = 256
+MAX_TIER = 9
+
+
+def name(option: str, value: Any) -> str:
+    if not isinstance(value, str) or not NAME.match(value):
+        raise InputError(
+            option, value, "is not a name", "Use a-z, 0-9 and _, starting with a letter, 32 characters at most"
+        )
+    return value
+
+
+def device(option: str, value: Any) -> str:
+    if not isinstance(value, str) or not DEVICE.match(value) or value in (".", "..") or value[-1] in "+*":
+        raise InputError(
+            option, value, "is not a network device name", "Give the name that 'ip link' shows, such as eth1 or ppp0"
+        )
+    return value
+
+
+def address(option: str, value: Any) -> str:
+    """An IPv4 host address; prefixes, networks and IPv6 are refused."""
+    try:
+        parsed = ipaddress.IPv4Address(value if isinstance(value, str) else None)
+    except ValueError:
+        raise InputError(
+            option, value, "is not an IPv4 address", "Give one address without a prefix length, such as 192.0.2.1"
+        ) from None
+    if parsed.is_multicast or parsed.is_unspecified or parsed == ipaddress.IPv4Address("255.255.255.255"):
+        raise InputError(option, value, "is not a host's address", "Give a unicast address, such as 192.0.2.1")
+    return str(parsed)
+
+
+def prefix(option: str, value: Any) -> str:
+    """An IPv4 network with its length; a bare address is a /32."""
+    try:
+        return str(ipaddress.IPv4Network(value if isinstance(value, str) else None))
+    except ValueError as exc:
+        remedy = "Give a network such as 192.168.0.0/24"
+        if "host bits" in str(exc):
+            remedy = f"Did you mean {ipaddress.IPv4Network(value, strict=False)}?"
+        raise InputError(option, value, "is not an IPv4 network", remedy) from None
+
+
+def prefixes(option: str, listed: Iterable[Any]) -> tuple[str, ...]:
+    """IPv4 networks as the shortest sorted list that covers the same addresses; overlaps are joined."""
+    networks = (ipaddress.IPv4Network(prefix(option, item)) for item in listed)
+    return tuple(str(network) for network in ipaddress.collapse_addresses(networks))
+
+
+def integer(option: str, value: Any, low: int, high: int) -> int:
+    try:
+        number = int(str(value), 0)
+    except ValueError:
+        number = low - 1
+    if isinstance(value, bool) or not low <= number <= high:
+        raise InputError(option, value, "is out of range", "Give a whole number from %d to %d" % (low, high))
+    return number
+
+
+def weight(option: str, value: Any) -> int:
+    return integer(option, value, 0, MAX_WEIGHT)
+
+
+def ports(option: str, value: Any) -> tuple[int, int]:
+    """A port or a range "low-high", as the pair (low, high)."""
+    low, _sep, high = str(value).partition("-")
+    first = integer(option, low.strip(), 1, 65535)
+    last = integer(option, (high or low).strip(), 1, 65535)
+    if last < first:
+        raise InputError(option, value, "is a range that ends before it starts", "Give it as %d-%d" % (last, first))
+    return first, last
+
+
+def choice(option: str, value: Any, allowed: Iterable[str]) -> str:
+    choices = list(allowed)
+    if value not in choices:
+        raise InputError(option, value, "is not known", "Choose one of {}".format(", ".join(choices)))
+    return str(value)
+
+
+def only_keys(option: str, value: Any, allowed: Iterable[str]) -> Mapping[str, Any]:
+    """Check that `value` is a mapping with known keys; keys that are None count as left out."""
+    if not isinstance(value, Mapping):
+        raise InputError(option, value, "is not a mapping", "Give it as key: value pairs")
+    known = set(allowed)
+    for key in value:
+        if key not in known:
+            raise InputError(
+                f"{option}.{key}", value[key], "is not an option", "Known are {}".format(", ".join(sorted(known)))
+            )
+    return {key: item for key, item in value.items() if item is not None}
+
+
+def unique(option: str, names: Iterable[str]) -> None:
+    seen = set()
+    for item in names:
+        if item in seen:
+            raise InputError(option, item, "is listed twice", "Give each name once")
+        seen.add(item)

@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run a module: check what it needs, make the change, converge, report. Modules hold nothing but their own change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ._mwan import changes, host, netlink
+from ._mwan.apply import ApplyError
+from ._mwan.document import Document
+from ._mwan.errors import InputError, KernelError
+from ._mwan.flow import Outcome, converge
+from ._mwan.model import Settings
+from ._mwan.ports import Router
+
+SETTINGS = ("mark_mask", "table_base", "rule_priority", "ip_forward", "multipath_hash", "firewall_backend")
+PYROUTE2_PACKAGE = "pyroute2 (0.7.2 or newer; python3-pyroute2 on Debian, Ubuntu, and from EPEL on RHEL)"
+
+Change = Callable[[Document, Mapping[str, Any]], Document]
+
+
+def run(module: AnsibleModule, change: Change) -> None:
+    """Converge the router to the stored document as altered by `change`, and exit the module."""
+    params = module.params
+
+    def altered(document: Document) -> Document:
+        return change(with_settings(document, params), params)
+
+    def assumed(document: Document) -> Document:
+        return changes.assume(with_settings(document, params), params["assume"] or {})
+
+    def work() -> Outcome:
+        return converge(open_router(module), altered, check=module.check_mode, assume=assumed)
+
+    outcome = guarded(module, work)
+    for warning in outcome.warnings:
+        module.warn(warning)
+    result: dict[str, Any] = {
+        "changed": outcome.changed,
+        "actions": outcome.actions,
+        "links": outcome.links,
+        "unlisted": changes.unlisted(outcome.document, params),
+    }
+    if module._diff:
+        result["diff"] = outcome.diff
+    module.exit_json(**result)
+
+
+def guarded(module: AnsibleModule, work: Callable[[], Any]) -> Any:
+    """The result of `work`; what goes wrong in it ends the module with a message made for the person who reads it."""
+    try:
+        return work()
+    except InputError as exc:
+        module.fail_json(msg=str(exc), option=exc.option)
+    except ApplyError as exc:
+        module.fail_json(
+            msg=str(exc), failed_action=exc.failed, undone=exc.undone, actions=exc.done, changed=bool(exc.done)
+        )
+    except KernelError as exc:
+        module.fail_json(msg=str(exc))
+    return None
+
+
+def with_settings(document: Document, params: Mapping[str, Any]) -> Document:
+    given = {key: params[key] for key in SETTINGS if params.get(key) is not None}
+    return replace(document, settings=Settings.parse("settings", {**document.settings.dump(), **given}))
+
+
+def open_router(module: AnsibleModule) -> Router:
+    """The router this module runs on; ends the module where a library or the privilege is missing."""
+    if netlink.PYROUTE2_IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib(PYROUTE2_PACKAGE), exception=netlink.PYROUTE2_IMPORT_ERROR)
+    if os.geteuid() != 0:
+        module.fail_json(msg="routing tables and firewall can only be managed by root; set become: true")
+    return host.open_router(lambda command, text: module.run_command(command, data=text, handle_exceptions=True))
