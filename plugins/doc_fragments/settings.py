@@ -12,7 +12,8 @@ options:
   mark_mask:
     description:
       - The bits of packet mark and connection mark that carry a link's id, as one run of set bits.
-      - The default V(0x3f00) holds 63 ids and stays clear of the marks of kube-proxy and tailscale. V(0xff00) holds 255.
+      - The default V(0x3f00) holds 63 ids and stays clear of the marks of kube-proxy and tailscale. V(0xff00) holds
+        255.
       - No other bit is ever written.
       - Left out, the stored value stays; so do the other settings.
     type: str
@@ -24,15 +25,15 @@ options:
     type: int
   firewall_backend:
     description:
-      - What carries marks and source NAT. V(auto), the default, keeps the one in use on the router, else takes V(nftables),
-        or V(iptables) where the host's firewall is legacy iptables or the C(nft) command is missing.
+      - What carries marks and source NAT. V(auto), the default, keeps the one in use on the router, else takes
+        V(nftables), or V(iptables) where the host's firewall is legacy iptables or the C(nft) command is missing.
       - V(iptables) goes through python-iptables, which speaks to legacy x_tables only.
     type: str
     choices: [auto, nftables, iptables]
   assume:
     description:
-      - Objects that earlier tasks of the same play declare, as a dictionary with the keys C(links), C(policies), C(rules),
-        C(default_policy), C(snat) and C(purge).
+      - Objects that earlier tasks of the same play declare, as a dictionary with the keys C(links), C(policies),
+        C(rules), C(default_policy), C(snat) and C(purge).
       - Only looked at in check mode, where those earlier tasks have written nothing. It lets every task of a play be
         checked on a router that was never configured.
     type: dict

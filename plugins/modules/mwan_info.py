@@ -42,7 +42,8 @@ desired:
   returned: success
   type: dict
 links:
-  description: Every declared link with its id, mark, table, device, the gateway and address it has now, its health, and why it is pending, if it is.
+  description: Every declared link with its id, mark, table, device, the gateway and address it has now, its health, and
+    why it is pending, if it is.
   returned: success
   type: dict
 observed:

@@ -12,14 +12,16 @@ module: mwan_link
 short_description: Declare the uplinks of a multi-WAN router
 version_added: 0.1.0
 description:
-  - Gives each link a routing table of its own with its default route and source address, a rule that sends its pinned connections there,
-    and a rule for sockets bound to its address.
-  - Pins connections that come in on a link to it, so that replies leave by the link they came in on, also those of hosts behind the router.
-  - A link whose device does not exist yet can be declared. It is reported in RV(links) as pending and converges when the device appears and
-    the module or the restore service runs again.
+  - Gives each link a routing table of its own with its default route and source address, a rule that sends its pinned
+    connections there, and a rule for sockets bound to its address.
+  - Pins connections that come in on a link to it, so that replies leave by the link they came in on, also those of
+    hosts behind the router.
+  - A link whose device does not exist yet can be declared. It is reported in RV(links) as pending and converges when
+    the device appears and the module or the restore service runs again.
 options:
   links:
-    description: The links. The name is the identity; ids, marks and tables belong to it and do not move when others come or go.
+    description: The links. The name is the identity; ids, marks and tables belong to it and do not move when others
+      come or go.
     type: list
     elements: dict
     default: []
@@ -33,15 +35,18 @@ options:
         type: str
       gateway:
         description:
-          - Address of the next router. V(auto) takes the one that DHCP, RA or PPP left as a default route for the device.
+          - Address of the next router. V(auto) takes the one that DHCP, RA or PPP left as a default route for the
+            device.
           - Left out on a point-to-point device, where none is needed.
           - Links that share a device are told apart by it.
         type: str
       address:
-        description: Source address. V(auto), the default, is the device's address that reaches the gateway, whatever it is at the moment.
+        description: Source address. V(auto), the default, is the device's address that reaches the gateway, whatever it
+          is at the moment.
         type: str
       weight:
-        description: Share of new connections relative to other links, where a policy does not say otherwise, from 0 to 256. V(1) by default.
+        description: Share of new connections relative to other links, where a policy does not say otherwise, from 0 to
+          256. V(1) by default.
         type: int
   state:
     description: Whether the listed links are declared, or taken away.
@@ -80,13 +85,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The operations of the plan in their order, as the commands an administrator would type. In check mode, what would be done.
+  description: The operations of the plan in their order, as the commands an administrator would type. In check mode,
+    what would be done.
   returned: success
   type: list
   elements: str
   sample: ["ip route add default via 5.5.5.1 dev wan1 src 5.5.5.5 table mwan_isp_a proto mwan"]
 links:
-  description: Every declared link with its id, mark, table, device, and the gateway and address it has now; C(pending) says why it is not in service.
+  description: Every declared link with its id, mark, table, device, and the gateway and address it has now; C(pending)
+    says why it is not in service.
   returned: success
   type: dict
   sample:

@@ -12,8 +12,8 @@ module: mwan_policy
 short_description: Spread new connections over the uplinks of a multi-WAN router
 version_added: 0.1.0
 description:
-  - A policy is a set of links with weights and tiers. It becomes a multipath default route in a table of its own, and every new connection
-    is pinned to the link that it chose.
+  - A policy is a set of links with weights and tiers. It becomes a multipath default route in a table of its own, and
+    every new connection is pinned to the link that it chose.
   - Rules send some of the new connections to a policy or a link. The first that matches, in list order, decides.
   - Everything else goes to the default policy.
 options:
@@ -28,7 +28,8 @@ options:
         type: str
         required: true
       algorithm:
-        description: How a new connection chooses. V(multipath) is the kernel's weighted hash over the connection's addresses and ports.
+        description: How a new connection chooses. V(multipath) is the kernel's weighted hash over the connection's
+          addresses and ports.
         type: str
         choices: [multipath]
         default: multipath
@@ -42,7 +43,8 @@ options:
             type: str
             required: true
           weight:
-            description: Share of new connections, 0 to 256. The link's own weight by default. 0 takes no new connections and keeps the old ones.
+            description: Share of new connections, 0 to 256. The link's own weight by default. 0 takes no new
+              connections and keeps the old ones.
             type: int
           tier:
             description: Members of tier 1 serve while any of them is up, then those of tier 2, and so on to 9.
@@ -98,8 +100,10 @@ options:
     type: bool
   multipath_hash:
     description:
-      - What the multipath hash covers. V(layer4), the default, covers addresses, protocol and ports, so that connections are spread one by one.
-      - V(layer3) covers the addresses only, so that a pair of hosts stays on one link. V(inner_layer3) looks into tunnels.
+      - What the multipath hash covers. V(layer4), the default, covers addresses, protocol and ports, so that
+        connections are spread one by one.
+      - V(layer3) covers the addresses only, so that a pair of hosts stays on one link. V(inner_layer3) looks into
+        tunnels.
     type: str
     choices: [layer3, layer4, inner_layer3]
   state:
@@ -137,13 +141,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The operations of the plan in their order, as the commands an administrator would type. In check mode, what would be done.
+  description: The operations of the plan in their order, as the commands an administrator would type. In check mode,
+    what would be done.
   returned: success
   type: list
   elements: str
   sample: ["ip route add default via 5.5.5.1 dev wan1 src 5.5.5.5 table mwan_isp_a proto mwan"]
 links:
-  description: Every declared link with its id, mark, table, device, and the gateway and address it has now; C(pending) says why it is not in service.
+  description: Every declared link with its id, mark, table, device, and the gateway and address it has now; C(pending)
+    says why it is not in service.
   returned: success
   type: dict
   sample:

@@ -12,10 +12,13 @@ module: mwan_rpfilter
 short_description: Reverse-path filtering and black holes of a multi-WAN router
 version_added: 0.1.0
 description:
-  - Declares what takes effect on each device. The kernel applies the higher of C(conf.all.rp_filter) and the device's own value, so the module
-    keeps the former at none unless told otherwise, and refuses a combination that the kernel cannot give.
-  - V(none) accepts any source (0), V(strict) only what would be answered by the same device (1), V(loose) what could be answered at all (2).
-  - Values are set now and kept in C(/etc/sysctl.d/90-mwan.conf). The given options replace all of what was declared before.
+  - Declares what takes effect on each device. The kernel applies the higher of C(conf.all.rp_filter) and the device's
+    own value, so the module keeps the former at none unless told otherwise, and refuses a combination that the kernel
+    cannot give.
+  - V(none) accepts any source (0), V(strict) only what would be answered by the same device (1), V(loose) what could be
+    answered at all (2).
+  - Values are set now and kept in C(/etc/sysctl.d/90-mwan.conf). The given options replace all of what was declared
+    before.
 options:
   mode:
     description: Mode of every device that is not named in O(devices), and of devices that appear later.
@@ -63,13 +66,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The operations of the plan in their order, as the commands an administrator would type. In check mode, what would be done.
+  description: The operations of the plan in their order, as the commands an administrator would type. In check mode,
+    what would be done.
   returned: success
   type: list
   elements: str
   sample: ["ip route add default via 5.5.5.1 dev wan1 src 5.5.5.5 table mwan_isp_a proto mwan"]
 links:
-  description: Every declared link with its id, mark, table, device, and the gateway and address it has now; C(pending) says why it is not in service.
+  description: Every declared link with its id, mark, table, device, and the gateway and address it has now; C(pending)
+    says why it is not in service.
   returned: success
   type: dict
   sample:

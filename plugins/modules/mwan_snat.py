@@ -12,7 +12,8 @@ module: mwan_snat
 short_description: Source NAT for the uplinks of a multi-WAN router
 version_added: 0.1.0
 description:
-  - Connections that leave by a link they are pinned to get the link's source address. Nothing is translated on a link that is not listed.
+  - Connections that leave by a link they are pinned to get the link's source address. Nothing is translated on a link
+    that is not listed.
 options:
   snat:
     description: The translations, first match first. Link and sources together are the identity.
@@ -61,13 +62,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The operations of the plan in their order, as the commands an administrator would type. In check mode, what would be done.
+  description: The operations of the plan in their order, as the commands an administrator would type. In check mode,
+    what would be done.
   returned: success
   type: list
   elements: str
   sample: ["ip route add default via 5.5.5.1 dev wan1 src 5.5.5.5 table mwan_isp_a proto mwan"]
 links:
-  description: Every declared link with its id, mark, table, device, and the gateway and address it has now; C(pending) says why it is not in service.
+  description: Every declared link with its id, mark, table, device, and the gateway and address it has now; C(pending)
+    says why it is not in service.
   returned: success
   type: dict
   sample:
