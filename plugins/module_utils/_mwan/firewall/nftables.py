@@ -73,7 +73,8 @@ def render(firewall: Firewall) -> str:
 
 def _chain(name: str, lines: Iterable[str], hook: str = "") -> str:
     body = ([hook] if hook else []) + list(lines)
-    return "{}chain {} {{\n{}{}}}\n".format(INDENT, name, "".join(f"{INDENT}{INDENT}{line}\n" for line in body), INDENT)
+    text = "".join(f"{INDENT}{INDENT}{line}\n" for line in body)
+    return f"{INDENT}chain {name} {{\n{text}{INDENT}}}\n"
 
 
 def _hooks(firewall: Firewall) -> Iterator[str]:
@@ -97,30 +98,26 @@ def _hooks(firewall: Firewall) -> Iterator[str]:
 
 def _dispatch(firewall: Firewall) -> Iterator[str]:
     """Which link a connection without a pin belongs to: by device, and on a shared device by the gateway."""
-    exclusive = [(f'"{link.device}"', f"goto pin_{link.name}") for link in firewall.exclusive()]
-    by_device = ["{} vmap {{ {} }}".format("%s", _elements(exclusive))] if exclusive else []
-    known = [link for link in firewall.shared() if link.mac]
-    arrive = [line % "iifname" for line in by_device]
-    if known:
-        arrive.append(
-            "iifname . ether saddr vmap {{ {} }}".format(
-                _elements((f'"{link.device}" . {link.mac}', f"goto pin_{link.name}") for link in known)
-            )
-        )
-    save = [line % "oifname" for line in by_device]
-    if firewall.shared():
-        save.append(
-            "oifname . rt ip nexthop vmap {{ {} }}".format(
-                _elements((f'"{link.device}" . {link.gateway}', f"goto pin_{link.name}") for link in firewall.shared())
-            )
-        )
-        save.append(
-            "oifname vmap {{ {} }}".format(
-                _elements((f'"{link.device}"', f"goto pin_{link.name}") for link in firewall.shared_fallbacks())
-            )
-        )
-    yield _chain("arrive", arrive)
-    yield _chain("save", save)
+    exclusive = [(link, f'"{link.device}"') for link in firewall.exclusive()]
+    by_mac = [(link, f'"{link.device}" . {link.mac}') for link in firewall.shared() if link.mac]
+    by_gateway = [(link, f'"{link.device}" . {link.gateway}') for link in firewall.shared()]
+    fallbacks = [(link, f'"{link.device}"') for link in firewall.shared_fallbacks()]
+    yield _chain("arrive", [*_pin_map("iifname", exclusive), *_pin_map("iifname . ether saddr", by_mac)])
+    yield _chain(
+        "save",
+        [
+            *_pin_map("oifname", exclusive),
+            *_pin_map("oifname . rt ip nexthop", by_gateway),
+            *_pin_map("oifname", fallbacks),
+        ],
+    )
+
+
+def _pin_map(selector: str, links: Iterable[tuple[FirewallLink, str]]) -> Iterator[str]:
+    """The rule that looks `selector` up among the values which tell the links; none where there are no links."""
+    elements = _elements((value, f"goto pin_{link.name}") for link, value in links)
+    if elements:
+        yield f"{selector} vmap {{ {elements} }}"
 
 
 def _link_chains(firewall: Firewall) -> Iterator[str]:
