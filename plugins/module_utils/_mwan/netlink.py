@@ -118,7 +118,7 @@ class Netlink:
         destination = message.get_attr("RTA_DST")
         return Route(
             table=message.get_attr("RTA_TABLE") or message["table"],
-            destination="%s/%d" % (destination, message["dst_len"]) if destination else DEFAULT,
+            destination=f"{destination}/{message['dst_len']}" if destination else DEFAULT,
             metric=message.get_attr("RTA_PRIORITY") or 0,
             kind=KINDS.get(message["type"], "unicast"),
             nexthops=tuple(self._nexthops(message)),
@@ -132,7 +132,7 @@ class Netlink:
         for hop in hops:
             index = hop.get_attr("RTA_OIF") if hop is message else hop["oif"]
             yield Nexthop(
-                device=self._name.get(index, "if%d" % index),
+                device=self._name.get(index, f"if{index}"),
                 gateway=hop.get_attr("RTA_GATEWAY"),
                 weight=1 if hop is message else hop["hops"] + 1,
                 onlink=bool(hop["flags"] & RTNH_F_ONLINK),
@@ -142,11 +142,15 @@ class Netlink:
     # changing
 
     def change_route(self, before: Route | None, after: Route | None) -> None:
-        route, verb = (after, "replace" if before else "add") if after else (before, "del")
-        assert route is not None
+        if after:
+            self._send_route("replace" if before else "add", after)
+        elif before:
+            self._send_route("del", before)
+
+    def _send_route(self, verb: str, route: Route) -> None:
         self._change(
             f"ip route {verb}",
-            "%s table %d" % (route, route.table),
+            f"{route} table {route.table}",
             lambda: self._ip.route(verb, **self._route_request(route)),
         )
 
@@ -198,8 +202,12 @@ class Netlink:
             raise KernelError("find", f"device {device}", "it does not exist any more") from None
 
     def change_rule(self, before: IpRule | None, after: IpRule | None) -> None:
-        rule, verb = (after, "add") if after else (before, "del")
-        assert rule is not None
+        if after:
+            self._send_rule("add", after)
+        elif before:
+            self._send_rule("del", before)
+
+    def _send_rule(self, verb: str, rule: IpRule) -> None:
         self._change(f"ip rule {verb}", str(rule), lambda: self._ip.rule(verb, **_rule_request(rule)))
 
     def _change(self, operation: str, subject: str, call: Callable[[], Any]) -> None:
@@ -231,7 +239,10 @@ class Netlink:
 
 
 def _knock(device: str, address: str) -> None:
-    """Send one empty datagram to the discard port, which makes the kernel resolve the neighbour; errors mean it is not there."""
+    """Send one empty datagram to the discard port, which makes the kernel resolve the neighbour.
+
+    Errors mean it is not there.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as knock:
         try:
             knock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
@@ -275,7 +286,7 @@ def _rule(message: Any) -> IpRule:
 
 def _rule_prefix(message: Any, side: str) -> str | None:
     address = message.get_attr(f"FRA_{side.upper()}")
-    return "%s/%d" % (address, message[f"{side}_len"]) if address else None
+    return f"{address}/{message[side + '_len']}" if address else None
 
 
 def _rule_ports(message: Any, name: str) -> tuple[int, int] | None:
@@ -305,7 +316,7 @@ def _rule_request(rule: IpRule) -> dict[str, Any]:
 
 
 def _range(ports: tuple[int, int] | None) -> str | None:
-    return "%d:%d" % ports if ports else None
+    return f"{ports[0]}:{ports[1]}" if ports else None
 
 
 def _reason(exc: Any) -> str:
