@@ -32,7 +32,10 @@ Change = Callable[[Document], Document]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run found and did (or would do): `actions` are the operations as commands, `links` each link's resolved values."""
+    """What a run found and did (or would do).
+
+    `actions` are the operations as commands, `links` each link's resolved values.
+    """
 
     changed: bool
     actions: list[str]
@@ -70,7 +73,7 @@ def converge(
         if not check:
             run.apply(planned)
         before = assumed if check else stored
-        return _outcome(planned, replace(before, originals={}, backend=None), run.facts)
+        return _outcome(planned, replace(before, originals={}, backend=None))
 
 
 def open_run(router: Router) -> Run:
@@ -79,7 +82,7 @@ def open_run(router: Router) -> Run:
     return Run(router, store.load_health(router.files), stored, stored, strict=False)
 
 
-def _outcome(planned: _Planned, before: Document, facts: Facts) -> Outcome:
+def _outcome(planned: _Planned, before: Document) -> Outcome:
     names = {**table_names(before), **table_names(planned.document)}
     after = replace(planned.document, originals={}, backend=None)
     actions = report.actions(planned.operations, names)
@@ -168,7 +171,7 @@ class Run:
             check_default_kept(desired.state, observed, self.wanted.settings)
         document = replace(
             self.wanted,
-            originals=self._originals(desired.state, observed),
+            originals=self._originals(observed),
             backend=self.port.name if desired.firewall else None,
         )
         return _Planned(document, desired, observed, operations)
@@ -204,7 +207,7 @@ class Run:
             if key not in desired.sysctls and key in observed.sysctls
         }
 
-    def _originals(self, desired: State, observed: State) -> dict[str, str]:
+    def _originals(self, observed: State) -> dict[str, str]:
         """The host's own values of the sysctls we hold, as they were before we first set them."""
         held = compile_state(self.wanted, self.facts, self.health).state.sysctls
         return {
@@ -232,7 +235,10 @@ class Run:
 
 
 def choose_backend(router: Router, document: Document) -> FirewallPort:
-    """The declared backend; for "auto" the one in use here, else nftables unless the host's firewall is legacy iptables."""
+    """The declared backend.
+
+    For "auto" the one in use here, else nftables unless the host's firewall is legacy iptables.
+    """
     declared = document.settings.firewall_backend
     if declared != AUTO:
         return _usable(router, declared)
