@@ -19,7 +19,7 @@ class ApplyError(RuntimeError):
 
     def __init__(self, failed: str, cause: KernelError, undone: list[str], done: list[str]) -> None:
         state = (
-            "the %d operations before it were undone" % len(undone) if undone else "nothing had been changed before it"
+            f"the {len(undone)} operations before it were undone" if undone else "nothing had been changed before it"
         )
         if done:
             state = "undoing failed, and these operations stand: {}".format("; ".join(done))

@@ -23,7 +23,10 @@ def links(document: Document, params: Mapping[str, Any]) -> Document:
 
 
 def policies(document: Document, params: Mapping[str, Any]) -> Document:
-    """Policies, rules and the default. A default_policy of '' means none; left out, it stays unless it is removed here."""
+    """Policies, rules and the default.
+
+    A default_policy of '' means none; left out, it stays unless it is removed here.
+    """
     default = document.default_policy if params["default_policy"] is None else params["default_policy"] or None
     if params["state"] == "absent":
         gone = {item["name"] for item in params["policies"]}
@@ -60,7 +63,8 @@ def unlisted(document: Document, params: Mapping[str, Any]) -> list[str]:
     for kind in ("links", "policies", "rules", "snat"):
         if kind in params:
             option = {"links": Link, "policies": Policy, "rules": Rule, "snat": Snat}[kind]
-            listed = {item.key for item in parse_list(option, kind, params[kind])} if params["state"] == "present" else set()
+            given = parse_list(option, kind, params[kind]) if params["state"] == "present" else ()
+            listed = {item.key for item in given}
             found += [_label(kind, item) for item in getattr(document, kind) if item.key not in listed]
     return found
 

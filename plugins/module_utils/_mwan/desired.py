@@ -29,7 +29,10 @@ class Desired:
 
 
 def compile_state(document: Document, facts: Facts, health: Health, realms: bool = False) -> Desired:
-    """The whole kernel state for `document`. `realms` puts a realm on nexthops that share a device (iptables needs it)."""
+    """The whole kernel state for `document`.
+
+    `realms` puts a realm on nexthops that share a device (iptables needs it).
+    """
     compiler = _Compiler(document, facts, health, realms)
     return Desired(compiler.state(), compiler.firewall(), compiler.links, tuple(compiler.warnings()))
 
@@ -160,7 +163,11 @@ class _Compiler:
         return {**self._forwarding_sysctls(), **self._rp_filter_sysctls()}
 
     def _forwarding_sysctls(self) -> dict[str, str]:
-        """fib_multipath_use_neigh and ignore_routes_with_linkdown make the kernel itself skip dead nexthops (ip-sysctl.rst)."""
+        """What makes the kernel spread and forward.
+
+        fib_multipath_use_neigh and ignore_routes_with_linkdown make the kernel itself skip dead nexthops
+        (ip-sysctl.rst).
+        """
         if not self.links:
             return {}
         wanted = {
@@ -190,15 +197,20 @@ class _Compiler:
     def _files(self) -> dict[str, str | None]:
         texts: dict[str, str | None] = dict.fromkeys(layout.FILES)
         if self.links:
-            texts[layout.RT_TABLES] = _lines("%d %s" % item for item in sorted(table_names(self.document).items()))
-            texts[layout.RT_PROTOS] = _lines(["%d %s" % (layout.PROTOCOL, layout.PROTOCOL_NAME)])
+            texts[layout.RT_TABLES] = _lines(
+                f"{number} {name}" for number, name in sorted(table_names(self.document).items())
+            )
+            texts[layout.RT_PROTOS] = _lines([f"{layout.PROTOCOL} {layout.PROTOCOL_NAME}"])
         persistent = self._persistent_sysctls()
         if persistent:
             texts[layout.SYSCTL_D] = _lines(persistent)
         return texts
 
     def _persistent_sysctls(self) -> list[str]:
-        """What sysctl.d sets at boot. Devices that come and go are covered by a glob, so the file does not follow them."""
+        """What sysctl.d sets at boot.
+
+        Devices that come and go are covered by a glob, so the file does not follow them.
+        """
         declared = self.document.rp_filter
         named = {"all", "default"} | {device for device, _mode in declared.devices}
         lines = [
@@ -208,7 +220,7 @@ class _Compiler:
         ]
         if declared.mode:
             # A glob never touches a key which the same file sets by its full name (sysctl.d(5)).
-            lines.append("net/ipv4/conf/*/rp_filter = %d" % RP_MODES[declared.mode])
+            lines.append(f"net/ipv4/conf/*/rp_filter = {RP_MODES[declared.mode]}")
         return lines
 
     # firewall
@@ -248,8 +260,9 @@ class _Compiler:
         for entry in self.firewall().shared():
             if entry.mac is None:
                 yield (
-                    f"link {entry.name}: the link-layer address of its gateway {entry.gateway} is not known yet, so connections that come in through it "
-                    f"cannot be told from those of the other links on {entry.device}; the next run looks again"
+                    f"link {entry.name}: the link-layer address of its gateway {entry.gateway} is not known yet, "
+                    "so connections that come in through it cannot be told from those of the other links on "
+                    f"{entry.device}; the next run looks again"
                 )
 
 

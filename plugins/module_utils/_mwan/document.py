@@ -24,13 +24,13 @@ Item = TypeVar("Item", Link, Policy, Rule, Snat)
 
 @dataclass(frozen=True)
 class Document:
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     links: tuple[Link, ...] = ()
     policies: tuple[Policy, ...] = ()
     default_policy: str | None = None
     rules: tuple[Rule, ...] = ()
     snat: tuple[Snat, ...] = ()
-    rp_filter: RpFilter = RpFilter()
+    rp_filter: RpFilter = field(default_factory=RpFilter)
     ids: Mapping[str, int] = field(default_factory=dict)
     # sysctl key -> the host's value before we first set it; given back when we no longer need the key
     originals: Mapping[str, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Document:
             raise InputError(
                 option + ".schema",
                 data.get("schema"),
-                "is not schema %d" % SCHEMA,
+                f"is not schema {SCHEMA}",
                 "Use the release that wrote it, or a newer one",
             )
         return cls(
@@ -133,7 +133,7 @@ class Document:
                     f"policies.{policy.name}.members",
                     [member.link for member in policy.members],
                     "all have weight 0",
-                    "Give at least one member a weight from 1 to %d" % values.MAX_WEIGHT,
+                    f"Give at least one member a weight from 1 to {values.MAX_WEIGHT}",
                 )
 
     def weight(self, policy: Policy, link: str) -> int:
@@ -169,7 +169,7 @@ def _known(option: str, name: str, names: set[str], kind: str) -> None:
 
 
 def parse_list(kind: type[Item], option: str, data: Iterable[Any] | None) -> tuple[Item, ...]:
-    return tuple(kind.parse("%s[%d]" % (option, index), item) for index, item in enumerate(data or ()))
+    return tuple(kind.parse(f"{option}[{index}]", item) for index, item in enumerate(data or ()))
 
 
 def merge(current: Sequence[Item], listed: Sequence[Item], purge: bool) -> tuple[Item, ...]:

@@ -36,7 +36,7 @@ def _check(name: str, number: int, capacity: int, option: str) -> None:
         raise InputError(
             option,
             name,
-            "has the stored id %d, and the mask holds only %d" % (number, capacity),
+            f"has the stored id {number}, and the mask holds only {capacity}",
             "Give a wider mark_mask",
         )
 
@@ -44,7 +44,7 @@ def _check(name: str, number: int, capacity: int, option: str) -> None:
 def _full(wanted: list[str], capacity: int, option: str) -> InputError:
     return InputError(
         option,
-        "%d links and policies" % len(wanted),
-        "do not fit the mark_mask, which holds %d ids" % capacity,
+        f"{len(wanted)} links and policies",
+        f"do not fit the mark_mask, which holds {capacity} ids",
         "Give a wider mark_mask, such as 0xff00 for 255",
     )

@@ -31,15 +31,18 @@ class Nexthop:
     def words(self, multipath: bool) -> str:
         parts = [f"via {self.gateway}"] if self.gateway else []
         parts.append(f"dev {self.device}")
-        parts += ["weight %d" % self.weight] if multipath else []
+        parts += [f"weight {self.weight}"] if multipath else []
         parts += ["onlink"] if self.onlink else []
-        parts += ["realm %d" % self.realm] if self.realm is not None else []
+        parts += [f"realm {self.realm}"] if self.realm is not None else []
         return " ".join(parts)
 
 
 @dataclass(frozen=True)
 class Route:
-    """One entry of a routing table. `kind` is unicast, prohibit, unreachable or blackhole; only unicast has nexthops."""
+    """One entry of a routing table.
+
+    `kind` is unicast, prohibit, unreachable or blackhole; only unicast has nexthops.
+    """
 
     table: int
     destination: str = DEFAULT
@@ -60,7 +63,7 @@ class Route:
         parts.append(self.destination)
         parts += ["nexthop " + hop.words(True) if multipath else hop.words(False) for hop in self.nexthops]
         parts += [f"src {self.source}"] if self.source else []
-        parts += ["metric %d" % self.metric] if self.metric else []
+        parts += [f"metric {self.metric}"] if self.metric else []
         return " ".join(parts)
 
 
@@ -82,11 +85,11 @@ class IpRule:
     family: int = IPV4
 
     def words(self, table: str) -> str:
-        parts = ["from %s" % (self.source or "all")]
+        parts = [f"from {self.source or 'all'}"]
         parts += [f"to {self.destination}"] if self.destination else []
         parts += [f"fwmark 0x{self.mark:x}/0x{self.mask or 0xFFFFFFFF:x}"] if self.mark is not None else []
         parts += [f"iif {self.device}"] if self.device else []
-        parts += ["ipproto %d" % self.protocol] if self.protocol else []
+        parts += [f"ipproto {self.protocol}"] if self.protocol else []
         parts += [
             f"{word} {_range(ports)}"
             for word, ports in (("sport", self.source_port), ("dport", self.destination_port))
@@ -94,14 +97,15 @@ class IpRule:
         ]
         parts.append(f"lookup {table}")
         parts += ["suppress_prefixlength 0"] if self.suppress_default else []
-        return "%d: %s" % (self.priority, " ".join(parts))
+        return f"{self.priority}: {' '.join(parts)}"
 
     def __str__(self) -> str:
         return self.words(TABLE_NAMES.get(self.table, str(self.table)))
 
 
 def _range(ports: tuple[int, int]) -> str:
-    return "%d" % ports[0] if ports[0] == ports[1] else "%d-%d" % ports
+    low, high = ports
+    return str(low) if low == high else f"{low}-{high}"
 
 
 @dataclass(frozen=True)

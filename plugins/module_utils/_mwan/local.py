@@ -10,7 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from .errors import KernelError
@@ -65,10 +65,8 @@ class Files:
 
 
 def _remove(path: str) -> None:
-    try:
+    with suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def _replace(path: str, text: str, mode: int) -> None:
@@ -104,7 +102,7 @@ def _wait_for(handle: IO[str]) -> None:
             return
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise KernelError("lock", LOCK, "another run has held it for %d seconds" % LOCK_WAIT) from None
+                raise KernelError("lock", LOCK, f"another run has held it for {LOCK_WAIT:.0f} seconds") from None
             time.sleep(0.05)
 
 

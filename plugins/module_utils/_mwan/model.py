@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from . import values
 from .errors import InputError
@@ -30,7 +30,10 @@ def _without_none(data: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Link:
-    """One way to the Internet. `gateway` None means a point-to-point device; "auto" follows what the kernel has learned."""
+    """One way to the Internet.
+
+    `gateway` None means a point-to-point device; "auto" follows what the kernel has learned.
+    """
 
     name: str
     device: str
@@ -100,7 +103,7 @@ class Policy:
         values.choice(option + ".algorithm", data.get("algorithm", "multipath"), ("multipath",))
         if not data.get("members"):
             raise InputError(option + ".members", data.get("members"), "is empty", "Name at least one link")
-        members = tuple(Member.parse("%s.members[%d]" % (option, i), item) for i, item in enumerate(data["members"]))
+        members = tuple(Member.parse(f"{option}.members[{i}]", item) for i, item in enumerate(data["members"]))
         values.unique(option + ".members", (member.link for member in members))
         return cls(
             name=values.name(option + ".name", data.get("name")),
@@ -165,7 +168,8 @@ class Rule:
         data = _without_none(vars(self))
         for key in ("source_port", "destination_port"):
             if key in data:
-                data[key] = "%d-%d" % data[key] if data[key][0] != data[key][1] else str(data[key][0])
+                low, high = data[key]
+                data[key] = str(low) if low == high else f"{low}-{high}"
         return data
 
 
@@ -285,7 +289,7 @@ class Settings:
     firewall_backend: str = AUTO
 
     # fib_multipath_hash_policy, Documentation/networking/ip-sysctl.rst
-    HASHES = {"layer3": 0, "layer4": 1, "inner_layer3": 2}
+    HASHES: ClassVar[Mapping[str, int]] = {"layer3": 0, "layer4": 1, "inner_layer3": 2}
     BACKENDS = (AUTO, "nftables", "iptables")
 
     @classmethod

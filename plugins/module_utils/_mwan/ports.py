@@ -76,7 +76,10 @@ class FirewallPort(Protocol):
         """
 
     def replace(self, firewall: Firewall) -> None:
-        """Make `firewall` the live state, without a moment in which neither old nor new rules apply; raises KernelError."""
+        """Make `firewall` the live state; raises KernelError.
+
+        There is no moment in which neither old nor new rules apply.
+        """
 
     def remove(self) -> None:
         """Take every object of ours away, and nothing else; does nothing where there is none; raises KernelError."""

@@ -16,7 +16,10 @@ def actions(operations: Iterable[Operation], names: Mapping[int, str]) -> list[s
 
 
 def diff(before: State, operations: Iterable[Operation], names: Mapping[int, str]) -> list[dict[str, str]]:
-    """Ansible's list of differences, one entry for each area the plan changes: rules, routes, firewall, sysctls, files."""
+    """Ansible's list of differences.
+
+    One entry for each area the plan changes: rules, routes, firewall, sysctls, files.
+    """
     planned = list(operations)
     after = predict(before, planned)
     texts = [(title, text(before), text(after)) for title, text in _areas(names, planned)]

@@ -66,7 +66,10 @@ def _gateway(link: Link, facts: Facts) -> str | None:
 
 
 def _address(link: Link, gateway: str | None, facts: Facts) -> str | None:
-    """The source address: the declared one if the device has it, else the device's one that reaches the gateway, else its first."""
+    """The source address.
+
+    The declared one if the device has it, else the device's one that reaches the gateway, else its first.
+    """
     present = facts.addresses_of(link.device)
     if link.address != AUTO:
         return link.address if any(item.address == link.address for item in present) else None
@@ -84,12 +87,15 @@ def _reachable(gateway: str, device: str, facts: Facts) -> bool:
 
 
 def _contains(address: str, prefix_length: int, other: str) -> bool:
-    network = ipaddress.IPv4Network("%s/%d" % (address, prefix_length), strict=False)
+    network = ipaddress.IPv4Network(f"{address}/{prefix_length}", strict=False)
     return ipaddress.IPv4Address(other) in network
 
 
 def check_present(document: Document, facts: Facts) -> None:
-    """Refuse what contradicts a device that is there: a fixed address it does not have, an Ethernet link without gateway."""
+    """Refuse what contradicts a device that is there.
+
+    That is a fixed address it does not have, or an Ethernet link without gateway.
+    """
     for link in document.links:
         device = facts.devices.get(link.device)
         if device is None:

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Canonical forms of the small values: each function takes what an administrator wrote and returns the one form we keep.
+"""Canonical forms of the small values.
 
-They all raise InputError with the option's name. Equal meaning gives equal value, and a canonical value is its own
-canonical form, so that comparing two configurations is comparing two objects.
+Each function takes what an administrator wrote and returns the one form we keep. They all raise InputError with the
+option's name. Equal meaning gives equal value, and a canonical value is its own canonical form, so that comparing two
+configurations is comparing two objects.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def integer(option: str, value: Any, low: int, high: int) -> int:
     except ValueError:
         number = low - 1
     if isinstance(value, bool) or not low <= number <= high:
-        raise InputError(option, value, "is out of range", "Give a whole number from %d to %d" % (low, high))
+        raise InputError(option, value, "is out of range", f"Give a whole number from {low} to {high}")
     return number
 
 
@@ -91,7 +92,7 @@ def ports(option: str, value: Any) -> tuple[int, int]:
     first = integer(option, low.strip(), 1, 65535)
     last = integer(option, (high or low).strip(), 1, 65535)
     if last < first:
-        raise InputError(option, value, "is a range that ends before it starts", "Give it as %d-%d" % (last, first))
+        raise InputError(option, value, "is a range that ends before it starts", f"Give it as {last}-{first}")
     return first, last
 
 

@@ -97,12 +97,14 @@ def legacy_in_use() -> bool:
 
 @cache
 def _iptc() -> Any:
-    """The library, loaded at first use: that takes 0.2 s and runs modprobe and ldconfig, which nftables hosts need not pay."""
+    """The library, loaded at first use.
+
+    That takes 0.2 s and runs modprobe and ldconfig, which nftables hosts need not pay.
+    """
     try:
         import iptc
-    except (
-        Exception
-    ) as exc:  # without the C libraries of iptables it fails with AttributeError, TypeError or its own error
+    # without the C libraries of iptables it fails with AttributeError, TypeError or its own error
+    except Exception as exc:
         raise KernelError("load", "python-iptables", f"python-iptables cannot be loaded ({exc})") from exc
     return iptc
 

@@ -73,7 +73,10 @@ class Firewall:
         return tuple(link for link in self.links if link.shared)
 
     def shared_fallbacks(self) -> tuple[FirewallLink, ...]:
-        """The first link of each shared device: it takes what leaves by the device to no known gateway (its neighbours)."""
+        """The first link of each shared device.
+
+        It takes what leaves by the device to no known gateway (its neighbours).
+        """
         first: dict[str, FirewallLink] = {}
         for link in self.shared():
             first.setdefault(link.device, link)
