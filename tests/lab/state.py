@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+"""What a router's kernel and files hold, as text to compare; and ways to lose it."""
+
+from __future__ import annotations
+
+import re
+
+from .host import Host
+
+FILES = "/etc/mwan /etc/iproute2/rt_tables.d /etc/iproute2/rt_protos.d /etc/sysctl.d/90-mwan.conf"
+SYSCTLS = (
+    "conf/*/rp_filter conf/*/src_valid_mark conf/*/ignore_routes_with_linkdown "
+    "fib_multipath_hash_policy fib_multipath_use_neigh ip_forward"
+)
+LISTINGS = {
+    "rules": "ip rule show",
+    "routes": "ip -d route show table all",
+    "nftables": "nft --stateless list ruleset",
+    # only tables that are loaded: listing one would load it
+    "iptables": "for t in $(sort /proc/net/ip_tables_names 2>/dev/null); do iptables-legacy-save -t $t; done",
+    "files": f"find {FILES} -type f 2>/dev/null | sort | while read f; do echo \"== $f\"; cat $f; done",
+    "sysctls": f"cd /proc/sys/net/ipv4; for f in {SYSCTLS}; do echo $f = $(cat $f); done",
+}
+VOLATILE = re.compile(r"\[\d+:\d+\]|^# (?:Generated|Completed).*$", re.MULTILINE)
+
+
+def snapshot(host: Host) -> dict[str, str]:
+    """Everything a router's management can touch, without counters."""
+    mark = "-- listing --"
+    script = f"echo '{mark}';".join(f"{command};" for command in LISTINGS.values())
+    parts = host.run(f"exec 2>&1; {script}").stdout.split(mark + "\n")
+    return {name: VOLATILE.sub("", text) for name, text in zip(LISTINGS, parts, strict=True)}
+
+
+def forget_everything(host: Host) -> None:
+    """What a reboot leaves: files in /etc, and nothing of ours in the kernel or under /run."""
+    host.run(
+        """
+        ip route flush table all proto 77
+        ip rule show | sed -n 's/^\\([0-9]*\\):.* proto \\(77\\|mwan\\).*/\\1/p' | while read p; do ip rule del pref $p; done
+        nft delete table inet mwan 2>/dev/null
+        for t in mangle nat; do
+          grep -qx $t /proc/net/ip_tables_names 2>/dev/null || continue
+          iptables-legacy -t $t -F; iptables-legacy -t $t -X
+        done
+        rm -rf /run/mwan
+        cd /proc/sys/net/ipv4
+        echo 0 > fib_multipath_hash_policy; echo 0 > fib_multipath_use_neigh; echo 0 > ip_forward
+        for d in conf/*; do echo 0 > $d/rp_filter; echo 0 > $d/src_valid_mark; echo 0 > $d/ignore_routes_with_linkdown; done
+        conntrack -F 2>/dev/null || true
+        """
+    )
