@@ -17,6 +17,7 @@ def allocate(stored: Mapping[str, int], names: Iterable[str], capacity: int, opt
     until the plan has flushed them.
     """
     wanted = list(names)
+    _check_distinct({name: stored[name] for name in wanted if name in stored}, option)
     result = {name: stored[name] for name in wanted if name in stored}
     taken = set(stored.values())
     free = (number for number in range(1, capacity + 1) if number not in taken)
@@ -29,6 +30,15 @@ def allocate(stored: Mapping[str, int], names: Iterable[str], capacity: int, opt
             raise _full(wanted, capacity, option)
         result[name] = number
     return result
+
+
+def _check_distinct(numbers: Mapping[str, int], option: str) -> None:
+    """A document changed by hand may give one id to two names; their connections could not be told apart."""
+    owners: dict[int, str] = {}
+    for name, number in numbers.items():
+        if owners.setdefault(number, name) != name:
+            problem = f"has the stored id {number}, which is also that of {owners[number]}"
+            raise InputError(option, name, problem, "Take one of them out of 'ids' in the stored document")
 
 
 def _check(name: str, number: int, capacity: int, option: str) -> None:
