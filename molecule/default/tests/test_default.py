@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+"""What the users of a two-link router see: the LAN, the Internet server, and the administrator on the router."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from lab import accesses, binomial_bounds, connections, container, new_tag, requests, run, run_json
+
+SERVER = "7.7.7.7"
+LINKS = {"isp_a": "5.5.5.5", "isp_b": "6.6.6.6"}
+SHARE_OF_ISP_A = 3 / 4
+CONNECTIONS = 200
+
+
+@pytest.mark.parametrize("name", ["client", "router", "isp_a", "isp_b", "server"])
+def test_every_host_runs_without_a_failed_unit(name: str) -> None:
+    assert run(name, "systemctl is-system-running").strip() == "running"
+
+
+def test_connections_are_shared_by_weight_and_none_is_lost() -> None:
+    tag = new_tag()
+    answers = connections("client", SERVER, tag, CONNECTIONS)
+    seen = Counter(access.source for access in accesses("server", tag))
+
+    assert set(answers) == set(LINKS.values())
+    assert seen == Counter(answers)
+    low, high = binomial_bounds(CONNECTIONS, SHARE_OF_ISP_A)
+    assert low <= seen[LINKS["isp_a"]] <= high
+
+
+def test_connections_stay_on_their_links() -> None:
+    tag = new_tag()
+    answers = requests("client", SERVER, tag, 10)
+    logged = accesses("server", tag)
+
+    assert set(answers) <= set(LINKS.values())
+    assert len({access.connection for access in logged}) == 8
+    assert set(Counter(logged).values()) == {10}
+
+
+@pytest.mark.parametrize("address", LINKS.values())
+def test_the_router_answers_on_the_link_it_was_asked_on(address: str) -> None:
+    tag = new_tag()
+    answers = connections("server", address, tag, 20)
+
+    assert set(answers) == {SERVER}
+    assert len(accesses("router", tag)) == 20
+
+
+@pytest.mark.parametrize("address", LINKS.values())
+def test_the_router_reaches_the_internet_from_each_of_its_addresses(address: str) -> None:
+    assert run("router", "curl --silent --max-time 5 --interface %s http://%s/own/", address, SERVER).strip() == address
+
+
+def test_rules_are_our_own_by_their_protocol() -> None:
+    rules = run_json("router", "ip -json -details rule show")
+    ours = {rule["priority"] for rule in rules if rule["protocol"] == "mwan"}
+
+    assert {1000, 1999} <= ours
+    assert {rule["priority"] for rule in rules if rule["protocol"] == "kernel"} == {0, 32766, 32767}
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_tables_go_by_the_names_of_the_links(link: str) -> None:
+    routes = run_json("router", "ip -json route show table %s default", f"mwan_{link}")
+
+    assert routes[0]["prefsrc"] == LINKS[link]
+
+
+def test_the_desired_state_is_stored_for_root_only() -> None:
+    document = container("router").file("/etc/mwan/mwan.json")
+
+    assert document.is_file
+    assert (document.user, document.mode) == ("root", 0o640)

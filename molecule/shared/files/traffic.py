@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+"""Web requests from a client of the LAN; prints what came back as one JSON list.
+
+    traffic.py connections HOST TAG COUNT   COUNT connections one after the other, one request each
+    traffic.py requests HOST TAG COUNT      eight connections open at once, COUNT requests over each, in turn
+
+Every element is the page that came back (the source address the server saw) or `error: ...`; the fifth error is the
+last element. The path of every request begins with TAG, by which the server's access log is searched. Runs inside a
+container: standard library only.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+import time
+from collections.abc import Iterator
+
+TIMEOUT_S = 3.0
+PAUSE_S = 0.2
+KEPT_OPEN = 8
+ERRORS_ENOUGH = 5
+
+
+def ask(connection: http.client.HTTPConnection, path: str) -> str:
+    """One request over the connection, which opens itself where it is not open."""
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode().strip()
+    except (OSError, http.client.HTTPException) as error:
+        connection.close()
+        return f"error: {error!r}"
+
+
+def connections(host: str, tag: str, count: int) -> Iterator[str]:
+    for number in range(count):
+        connection = http.client.HTTPConnection(host, timeout=TIMEOUT_S)
+        yield ask(connection, f"/{tag}/{number}")
+        connection.close()
+
+
+def requests(host: str, tag: str, count: int) -> Iterator[str]:
+    kept = [http.client.HTTPConnection(host, timeout=TIMEOUT_S) for _ in range(KEPT_OPEN)]
+    for number in range(count):
+        for connection in kept:
+            yield ask(connection, f"/{tag}/{number}")
+        time.sleep(PAUSE_S)
+    for connection in kept:
+        connection.close()
+
+
+def until_hopeless(answers: Iterator[str]) -> Iterator[str]:
+    """The answers up to the fifth error: a router that does not work is told so in seconds."""
+    errors = 0
+    for answer in answers:
+        yield answer
+        errors += answer.startswith("error")
+        if errors == ERRORS_ENOUGH:
+            return
+
+
+if __name__ == "__main__":
+    kind, host, tag, count = sys.argv[1:]
+    answers = {"connections": connections, "requests": requests}[kind](host, tag, int(count))
+    json.dump(list(until_hopeless(answers)), sys.stdout)
