@@ -114,7 +114,13 @@ class Host:
     ) -> subprocess.Popen[str]:
         """Start in both namespaces; the process ends with the host at the latest."""
         process = subprocess.Popen(
-            self.enter(command), stdin=stdin, stdout=stdout, stderr=stderr, text=True, env=self._environment()
+            self.enter(command),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the owner
+            env=self._environment(),
         )
         self._processes.append(process)
         return process
