@@ -57,14 +57,20 @@ class Route:
         """What the kernel tells routes apart by (fib_table_insert: prefix, TOS, priority; we use no TOS)."""
         return self.family, self.table, self.destination, self.metric
 
-    def __str__(self) -> str:
+    def words(self, where: str = "") -> str:
+        """As `ip route` takes it; `where` names table and protocol. Nexthops of a multipath route come last."""
         multipath = len(self.nexthops) > 1
         parts = [] if self.kind == "unicast" else [self.kind]
         parts.append(self.destination)
-        parts += ["nexthop " + hop.words(True) if multipath else hop.words(False) for hop in self.nexthops]
+        parts += [hop.words(False) for hop in self.nexthops if not multipath]
         parts += [f"src {self.source}"] if self.source else []
         parts += [f"metric {self.metric}"] if self.metric else []
+        parts += [where] if where else []
+        parts += [f"nexthop {hop.words(True)}" for hop in self.nexthops if multipath]
         return " ".join(parts)
+
+    def __str__(self) -> str:
+        return self.words()
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,7 @@ class IpRule:
     family: int = IPV4
 
     def words(self, table: str) -> str:
+        """Selector and action as `ip rule` takes and prints them, without the priority."""
         parts = [f"from {self.source or 'all'}"]
         parts += [f"to {self.destination}"] if self.destination else []
         parts += [f"fwmark 0x{self.mark:x}/0x{self.mask or 0xFFFFFFFF:x}"] if self.mark is not None else []
@@ -97,10 +104,10 @@ class IpRule:
         ]
         parts.append(f"lookup {table}")
         parts += ["suppress_prefixlength 0"] if self.suppress_default else []
-        return f"{self.priority}: {' '.join(parts)}"
+        return " ".join(parts)
 
     def __str__(self) -> str:
-        return self.words(TABLE_NAMES.get(self.table, str(self.table)))
+        return f"{self.priority}: {self.words(TABLE_NAMES.get(self.table, str(self.table)))}"
 
 
 def _range(ports: tuple[int, int]) -> str:

@@ -67,14 +67,15 @@ class Operation:
         if isinstance(value, Route):
             return f"ip route {self.verb} {route_words(value, names)}"
         if isinstance(value, IpRule):
-            return f"ip rule {self.verb} {value.words(table_name(value.table, names))}"
+            words = value.words(table_name(value.table, names))
+            return f"ip rule {self.verb} priority {value.priority} {words} protocol {layout.PROTOCOL_NAME}"
         if isinstance(value, Marked):
             return f"conntrack -D --mark 0x{value.mark:x}/0x{value.mask:x}"
         if self.kind == "sysctl":
             return f"sysctl {self.subject} = {self.after} (was {self.before})"
         if self.kind == "file":
             return f"{self.verb} file {self.subject}"
-        return f"{self.verb} firewall rules"
+        return f"{self.verb} {self.subject} rules"
 
 
 def table_name(table: int, names: Mapping[int, str]) -> str:
@@ -82,7 +83,7 @@ def table_name(table: int, names: Mapping[int, str]) -> str:
 
 
 def route_words(route: Route, names: Mapping[int, str]) -> str:
-    return f"{route} table {table_name(route.table, names)} proto {layout.PROTOCOL_NAME}"
+    return route.words(f"table {table_name(route.table, names)} proto {layout.PROTOCOL_NAME}")
 
 
 def make_plan(

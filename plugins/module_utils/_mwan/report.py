@@ -49,7 +49,7 @@ def _areas(names: Mapping[int, str], planned: list[Operation]) -> list[tuple[str
 
 def rules_text(state: State, names: Mapping[int, str]) -> str:
     ordered = sorted((rule.priority, rule.mark or 0, rule.words(table_name(rule.table, names))) for rule in state.rules)
-    return _join(words for _priority, _mark, words in ordered)
+    return _join(f"{priority}: {words}" for priority, _mark, words in ordered)
 
 
 def routes_text(state: State, names: Mapping[int, str]) -> str:
