@@ -18,17 +18,18 @@ from .errors import KernelError
 from .kernel import DEFAULT, Address, Device, Facts, IpRule, Nexthop, Route
 
 try:
-    from pyroute2 import IPRoute, NFCTSocket
+    from pyroute2 import IPRoute, NFCTSocket, __version__
     from pyroute2.netlink.exceptions import NetlinkError
 except ImportError:
     PYROUTE2_IMPORT_ERROR: str | None = traceback.format_exc()
 else:
-    PYROUTE2_IMPORT_ERROR = None
+    # Older releases cannot filter a dump in the kernel, or delete connections by mark.
+    too_old = tuple(int(part) for part in __version__.split(".")[:2]) < (0, 7)
+    PYROUTE2_IMPORT_ERROR = f"pyroute2 {__version__} is too old" if too_old else None
 
 # linux/rtnetlink.h
 KINDS = {1: "unicast", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 RTNH_F_ONLINK = 4
-NO_SUPPRESS = 0xFFFFFFFF
 # linux/if.h, linux/neighbour.h
 IFF_UP, IFF_POINTOPOINT, IFF_NOARP = 0x1, 0x10, 0x80
 NUD_USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # reachable, stale, delay, probe, noarp, permanent
