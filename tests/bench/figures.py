@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+"""Numbers as medians with their spread, and Markdown tables of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of results; `notes` tell how the numbers came about and which aims they meet."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+    notes: list[str] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        lines = [f"### {self.title}", "", _row(self.columns), _row(["---"] * len(self.columns))]
+        lines += [_row(row) for row in self.rows]
+        lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
+        return "\n".join([*lines, ""])
+
+    def as_data(self) -> dict[str, Any]:
+        rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        return {"title": self.title, "rows": rows, "notes": self.notes}
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Whether a ratio is where it is wanted; `at_least` says on which side of the limit that is."""
+
+    limit: float
+    at_least: bool = False
+
+    def verdict(self, value: float) -> str:
+        met = value >= self.limit if self.at_least else value < self.limit
+        return "met" if met else "missed"
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f}"
+
+
+def times(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Round by round: both sides of a round ran next to each other, so that the machine's moods divide out."""
+    return [mine / other for mine, other in zip(ours, theirs, strict=True)]
+
+
+def median_and_range(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> str:
+    low, middle, high = (f"{value * scale:.{digits}f}" for value in (min(values), median(values), max(values)))
+    return f"{middle} ({low} to {high})"
