@@ -7,25 +7,39 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
 from typing import Any
 
 from . import layout
 from .errors import KernelError
 from .kernel import DEFAULT, Address, Device, Facts, IpRule, Nexthop, Route
 
+
+def _too_old() -> str | None:
+    """Releases before 0.7 cannot filter a dump in the kernel, or delete connections by mark.
+
+    Asks the installed package's metadata, because distributions ship the library with an unknown __version__.
+    """
+    try:
+        release = metadata.version("pyroute2")
+    except metadata.PackageNotFoundError:
+        return None
+    old = re.match(r"0\.[0-6]\b", release)
+    return f"pyroute2 {release} is too old" if old else None
+
+
 try:
-    from pyroute2 import IPRoute, NFCTSocket, __version__
+    from pyroute2 import IPRoute, NFCTSocket
     from pyroute2.netlink.exceptions import NetlinkError
 except ImportError:
     PYROUTE2_IMPORT_ERROR: str | None = traceback.format_exc()
 else:
-    # Older releases cannot filter a dump in the kernel, or delete connections by mark.
-    too_old = tuple(int(part) for part in __version__.split(".")[:2]) < (0, 7)
-    PYROUTE2_IMPORT_ERROR = f"pyroute2 {__version__} is too old" if too_old else None
+    PYROUTE2_IMPORT_ERROR = _too_old()
 
 # linux/rtnetlink.h
 KINDS = {1: "unicast", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
