@@ -1,0 +1,103 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Releases of the library on a router. The library travels with the module anyway, so nothing else is transferred."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pkgutil
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from types import ModuleType
+
+from . import _mwan
+
+# Imported for what they import in turn: everything the programs on the router need travels with the module.
+from ._mwan import flow, host, inspection
+
+PACKAGE = "mwan"
+ENTRY_POINTS = (flow, host, inspection)
+
+
+class Release:
+    """One content of library and programs; its directory is named after a digest of it."""
+
+    def __init__(self, directory: str, programs: Mapping[str, str]) -> None:
+        self.directory = directory
+        self.programs = programs
+        self.files = dict(_sources(_mwan, PACKAGE))
+        self.path = os.path.join(directory, self._digest()[:12])
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        for name, content in sorted({**self.files, **self.programs}.items()):
+            digest.update(f"{name}\0{content}\0".encode())
+        return digest.hexdigest()
+
+    def current(self) -> str | None:
+        try:
+            return os.readlink(self._link())
+        except OSError:
+            return None
+
+    def is_current(self) -> bool:
+        return self.current() == self.path and os.path.isdir(self.path)
+
+    def _link(self) -> str:
+        return os.path.join(self.directory, "current")
+
+    def install(self) -> None:
+        """Write the release beside the others, switch to it in one rename, and drop all but the one before."""
+        former = self.current()
+        os.makedirs(self.directory, mode=0o755, exist_ok=True)
+        if not os.path.isdir(self.path):
+            self._write()
+        link = self._link() + ".new"
+        if os.path.lexists(link):
+            os.unlink(link)
+        os.symlink(self.path, link)
+        os.rename(link, self._link())
+        self._clean({self.path, former, self._link()})
+
+    def _write(self) -> None:
+        temporary = tempfile.mkdtemp(prefix=".new-", dir=self.directory)
+        for name, content in self.files.items():
+            _write(os.path.join(temporary, name), content, 0o644)
+        for name, content in self.programs.items():
+            _write(os.path.join(temporary, name), content, 0o755)
+        os.chmod(temporary, 0o755)
+        os.rename(temporary, self.path)
+
+    def _clean(self, kept: set[str | None]) -> None:
+        for name in os.listdir(self.directory):
+            path = os.path.join(self.directory, name)
+            if path not in kept:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _sources(package: ModuleType, name: str) -> Iterator[tuple[str, str]]:
+    """Path and text of every module of a package, from the file system or from the archive the module came in."""
+    yield os.path.join(name, "__init__.py"), _text(package.__name__, "__init__.py")
+    for info in pkgutil.iter_modules(package.__path__):
+        if info.ispkg:
+            yield from _sources(import_module(f"{package.__name__}.{info.name}"), os.path.join(name, info.name))
+        else:
+            yield os.path.join(name, f"{info.name}.py"), _text(package.__name__, f"{info.name}.py")
+
+
+def _text(package: str, name: str) -> str:
+    data = pkgutil.get_data(package, name)
+    if data is None:
+        raise OSError(f"{package} has no {name}")
+    return data.decode()
+
+
+def _write(path: str, text: str, mode: int) -> None:
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as handle:
+        os.fchmod(handle.fileno(), mode)
+        handle.write(text)

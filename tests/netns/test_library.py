@@ -1,0 +1,75 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The library on the router: whole releases, switched at once, and a command that restores the router with them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from lab.ansible import run_module, run_playbook
+from lab.traffic import AccessLogServer, fetch_many
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+DIRECTORY = "/usr/local/lib/mwan"
+
+
+def install(topology, text="#!/bin/sh\nexit 0\n", **options):
+    return run_module(topology, "mwan_library", {"programs": {"tool": text}}, **options)
+
+
+def listing(topology):
+    return topology.router.run(f"find {DIRECTORY} -type f -o -type l 2>/dev/null | sort", check=False).stdout.split()
+
+
+def test_second_run_changes_nothing_and_check_mode_writes_nothing(two_links):
+    assert install(two_links, check=True)["changed"]
+    assert listing(two_links) == []
+    first = install(two_links)
+    assert first["changed"]
+    files = listing(two_links)
+    assert f"{first['release']}/mwan/firewall/nftables.py" in files
+    assert f"{first['release']}/tool" in files
+    assert not install(two_links)["changed"]
+    assert listing(two_links) == files
+
+
+def test_installed_library_is_the_one_of_the_collection(two_links):
+    release = install(two_links)["release"]
+    source = CHECKOUT / "plugins/module_utils/_mwan"
+    for name in ("flow.py", "netlink.py", "firewall/iptables.py"):
+        assert two_links.router.run(["cat", f"{release}/mwan/{name}"]).stdout == (source / name).read_text()
+
+
+def test_upgrade_switches_at_once_and_keeps_the_release_before(two_links):
+    releases = [install(two_links, f"#!/bin/sh\nexit {number}\n")["release"] for number in (1, 2, 3)]
+    assert len(set(releases)) == 3
+    assert two_links.router.run(["readlink", f"{DIRECTORY}/current"]).stdout.strip() == releases[2]
+    assert two_links.router.run([f"{DIRECTORY}/current/tool"], check=False).returncode == 3
+    kept = two_links.router.run(["ls", "-A", DIRECTORY]).stdout.split()
+    assert sorted(kept) == sorted(["current", *(Path(path).name for path in releases[1:])])
+
+
+def test_release_removed_by_hand_is_installed_again(two_links):
+    release = install(two_links)["release"]
+    two_links.router.run(["rm", "-r", release])
+    assert install(two_links)["changed"]
+    assert f"{release}/tool" in listing(two_links)
+
+
+def test_command_restores_the_router_after_everything_was_flushed(two_links):
+    run_playbook(two_links, extra_vars={"mwan_python": sys.executable})
+    router = two_links.router
+    before = state(router)
+    router.run("ip rule | awk -F: '/proto mwan/ {print $1}' | while read p; do ip rule del priority $p; done")
+    router.run("ip route flush table all proto 77; nft delete table inet mwan; rm -rf /run/mwan", check=False)
+    assert state(router) != before
+    assert "ip rule add priority 1999" in router.run(["/usr/local/sbin/mwanctl", "restore"]).stdout
+    assert state(router) == before
+    assert router.run(["/usr/local/sbin/mwanctl", "restore"]).stdout == ""
+    with AccessLogServer(two_links.server):
+        assert set(fetch_many(two_links.client, 40, "7.7.7.7").sources) == {"5.5.5.5", "6.6.6.6"}
+
+
+def state(router):
+    return [router.run(command).stdout for command in ("ip rule", "ip route show table all proto 77", "nft list ruleset")]
