@@ -41,7 +41,7 @@ notes:
   - The whole router is converged by each module, so a change by hand to any object is repaired by whichever runs first.
   - Only objects of ours are changed or removed. They are routes and rules with protocol number 77, the nftables
     table C(inet mwan) or the C(MWAN_*) chains, and the files named in the role's documentation.
-  - Failover is not drift. A link that the prober has taken out stays out, and the module reports no change.
+  - Failover is not drift. A link that is out of service stays out, and the module reports no change.
 requirements:
   - python >= 3.9
   - pyroute2 >= 0.7.2 (C(python3-pyroute2) on Debian, Ubuntu and EPEL)

@@ -53,7 +53,8 @@ options:
       last_resort:
         description:
           - What happens to new connections while no member can carry them.
-          - V(unreachable) tells the sender, V(blackhole) discards, V(main) leaves them to the main routing table.
+          - V(unreachable) tells the sender, V(blackhole) discards, V(main) lets the lookup go on, to the rules that follow,
+            the default policy, and at last the main routing table.
         type: str
         choices: [unreachable, blackhole, main]
         default: unreachable
@@ -96,7 +97,7 @@ options:
     description: Policy for everything no rule matches. An empty string means none. Left out, it stays as it is.
     type: str
   ip_forward:
-    description: Whether to switch on forwarding of IPv4 packets. V(true) by default; V(false) leaves the sysctl alone.
+    description: Whether to switch on forwarding of IPv4 packets. V(true) by default; V(false) leaves it to you.
     type: bool
   multipath_hash:
     description:

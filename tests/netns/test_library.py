@@ -72,4 +72,5 @@ def test_command_restores_the_router_after_everything_was_flushed(two_links):
 
 
 def state(router):
-    return [router.run(command).stdout for command in ("ip rule", "ip route show table all proto 77", "nft list ruleset")]
+    commands = ("ip rule", "ip route show table all proto 77", "nft list ruleset")
+    return [router.run(command).stdout for command in commands]
