@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""rtnetlink and ctnetlink through pyroute2: the only file that imports it (0.7.2 to 0.9.x behave the same here)."""
+"""rtnetlink and ctnetlink as pyroute2 words them; the only file that imports it (0.7.2 to 0.9.x are the same here)."""
 
 from __future__ import annotations
 
@@ -9,41 +9,75 @@ import errno
 import os
 import re
 import socket
+import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from importlib import metadata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
-from . import layout
+from . import layout, rtnl
 from .errors import KernelError
 from .kernel import DEFAULT, Address, Device, Facts, IpRule, Nexthop, Route
 
 
 def _too_old() -> str | None:
-    """Releases before 0.7 cannot filter a dump in the kernel, or delete connections by mark.
+    """Releases before 0.7 cannot delete connections by mark.
 
-    Asks the installed package's metadata, because distributions ship the library with an unknown __version__.
+    Distributions ship the library with an unknown __version__, so the name of the metadata beside it tells the release;
+    importlib.metadata would, too, and takes longer to load than the rest of us.
     """
+    spec = find_spec("pyroute2")
+    beside = os.path.dirname(os.path.dirname(spec.origin)) if spec and spec.origin else ""
+    found = (re.match(r"pyroute2-(0\.[0-6]\b[^-]*)", name) for name in os.listdir(beside or "."))
+    return next((f"pyroute2 {match[1]} is too old" for match in found if match), None)
+
+
+@contextmanager
+def _bare_package(name: str) -> Iterator[None]:
+    """Let modules of a package be imported without the package's own code.
+
+    `import pyroute2` loads all that pyroute2 has, which takes longer than everything else a run does on most routers.
+    """
+    spec = None if name in sys.modules else find_spec(name)
+    if spec is None or spec.submodule_search_locations is None:
+        yield
+        return
+    bare = ModuleType(name)
+    bare.__path__ = list(spec.submodule_search_locations)
+    sys.modules[name] = bare
     try:
-        release = metadata.version("pyroute2")
-    except metadata.PackageNotFoundError:
-        return None
-    old = re.match(r"0\.[0-6]\b", release)
-    return f"pyroute2 {release} is too old" if old else None
+        yield
+    finally:
+        del sys.modules[name]
 
 
 try:
-    from pyroute2 import IPRoute, NFCTSocket
-    from pyroute2.netlink.exceptions import NetlinkError
+    with _bare_package("pyroute2"):
+        from pyroute2.netlink.rtnl.fibmsg import fibmsg
+        from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+        from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+        from pyroute2.netlink.rtnl.ndmsg import ndmsg
+        from pyroute2.netlink.rtnl.rtmsg import rtmsg
 except ImportError:
     PYROUTE2_IMPORT_ERROR: str | None = traceback.format_exc()
 else:
     PYROUTE2_IMPORT_ERROR = _too_old()
 
 # linux/rtnetlink.h
+RTM_GETLINK, RTM_GETADDR, RTM_GETNEIGH = 18, 22, 30
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+RTEXT_FILTER_SKIP_STATS = 8
 KINDS = {1: "unicast", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
+KIND_NUMBERS = {name: number for number, name in KINDS.items()}
 RTNH_F_ONLINK = 4
+# linux/netlink.h: create, and exclusively or in place of what is there
+ADD, REPLACE = 0x400 | 0x200, 0x400 | 0x100
+# linux/fib_rules.h
+FR_ACT_TO_TBL = 1
 # linux/if.h, linux/neighbour.h
 IFF_UP, IFF_POINTOPOINT, IFF_NOARP = 0x1, 0x10, 0x80
 NUD_USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # reachable, stale, delay, probe, noarp, permanent
@@ -56,12 +90,12 @@ class Netlink:
     """The RoutingPort of this network namespace. Open sockets are closed by `close` or with the process."""
 
     def __init__(self) -> None:
-        self._ip = IPRoute(strict_check=True)
+        self._channel = rtnl.Channel()
         self._index: dict[str, int] = {}
         self._name: dict[int, str] = {}
 
     def close(self) -> None:
-        self._ip.close()
+        self._channel.close()
 
     # observing
 
@@ -75,13 +109,14 @@ class Netlink:
         )
 
     def _devices(self) -> dict[str, Device]:
-        messages = list(self._ip.get_links())
+        messages = self._dump("devices", RTM_GETLINK, ifinfmsg, [("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)])
         self._name = {message["index"]: message.get_attr("IFLA_IFNAME") for message in messages}
         self._index = {name: index for index, name in self._name.items()}
         return {device.name: device for device in map(_device, messages)}
 
     def _addresses(self) -> Iterator[Address]:
-        messages = [message for message in self._ip.get_addr(family=socket.AF_INET) if message["scope"] == 0]
+        listed = self._dump("addresses", RTM_GETADDR, ifaddrmsg, family=socket.AF_INET)
+        messages = [message for message in listed if message["scope"] == 0]
         # primary addresses first, as source address selection has them
         for message in sorted(messages, key=lambda item: bool((item.get_attr("IFA_FLAGS") or 0) & IFA_F_SECONDARY)):
             local, peer = message.get_attr("IFA_LOCAL"), message.get_attr("IFA_ADDRESS")
@@ -93,7 +128,7 @@ class Netlink:
             )
 
     def _neighbours(self) -> Iterator[tuple[tuple[str, str], str]]:
-        for message in self._ip.get_neighbours(family=socket.AF_INET):
+        for message in self._dump("neighbours", RTM_GETNEIGH, ndmsg, family=socket.AF_INET):
             mac = message.get_attr("NDA_LLADDR")
             if mac and message["state"] & NUD_USABLE and message["ifindex"] in self._name:
                 yield (self._name[message["ifindex"]], message.get_attr("NDA_DST")), mac.lower()
@@ -107,13 +142,18 @@ class Netlink:
                     found.setdefault(hop.device, []).append(route)
         return {device: tuple(sorted(routes, key=lambda route: route.metric)) for device, routes in found.items()}
 
-    def _dump_routes(self, **filters: Any) -> Iterable[Any]:
+    def _dump_routes(self, **filters: int) -> list[Any]:
+        return self._dump("routes", RTM_GETROUTE, rtmsg, family=socket.AF_INET, **filters)
+
+    def _dump(self, what: str, kind: int, form: Any, attributes: Any = (), **fields: int) -> list[Any]:
+        """Every object of a kind that has these fields, decoded; `form` is the class of pyroute2's message."""
         try:
-            return list(self._ip.get_routes(family=socket.AF_INET, **filters))
-        except NetlinkError as exc:
-            if exc.code == errno.ENOENT:  # a strict dump of a table that was never used
+            answers = self._channel.dump(kind, _encoded(form(), fields, attributes))
+        except OSError as exc:
+            if exc.errno == errno.ENOENT:  # a table that was never used
                 return []
-            raise KernelError("list", "routes", _reason(exc)) from exc
+            raise KernelError("list", what, _reason(exc.errno)) from exc
+        return [_decoded(form, answer) for answer in answers]
 
     def routes(self) -> frozenset[Route]:
         self._devices()
@@ -126,8 +166,8 @@ class Netlink:
     def foreign_rules(self) -> tuple[IpRule, ...]:
         return tuple(_rule(message) for message in self._dump_rules() if _protocol(message) != layout.PROTOCOL)
 
-    def _dump_rules(self) -> Iterable[Any]:
-        return list(self._ip.get_rules(family=socket.AF_INET))
+    def _dump_rules(self) -> list[Any]:
+        return self._dump("rules", RTM_GETRULE, fibmsg, family=socket.AF_INET)
 
     def _route(self, message: Any) -> Route:
         destination = message.get_attr("RTA_DST")
@@ -158,55 +198,36 @@ class Netlink:
 
     def change_route(self, before: Route | None, after: Route | None) -> None:
         if after:
-            self._send_route("replace" if before else "add", after)
+            verb, flags = ("replace", REPLACE) if before else ("add", ADD)
+            self._change(f"ip route {verb}", after, RTM_NEWROUTE, flags, self._route_message(after))
         elif before:
-            self._send_route("del", before)
+            self._change("ip route del", before, RTM_DELROUTE, 0, self._route_message(before))
 
-    def _send_route(self, verb: str, route: Route) -> None:
-        self._change(
-            f"ip route {verb}",
-            f"{route} table {route.table}",
-            lambda: self._ip.route(verb, **self._route_request(route)),
-        )
-
-    def _route_request(self, route: Route) -> dict[str, Any]:
-        request: dict[str, Any] = {
-            "family": socket.AF_INET,
-            "table": route.table,
-            "proto": layout.PROTOCOL,
-            "dst": route.destination,
-        }
-        if route.destination == DEFAULT:
-            request["dst_len"] = 0
-        if route.metric:
-            request["priority"] = route.metric
-        if route.kind != "unicast":
-            request["type"] = route.kind
-        if route.source:
-            request["prefsrc"] = route.source
+    def _route_message(self, route: Route) -> bytes:
+        destination, length = _halves(None if route.destination == DEFAULT else route.destination)
+        kind = KIND_NUMBERS[route.kind]
+        fields = {"family": socket.AF_INET, "dst_len": length, "proto": layout.PROTOCOL, "type": kind}
+        attributes: list[tuple[str, Any]] = [
+            ("RTA_TABLE", route.table),
+            ("RTA_DST", destination),
+            ("RTA_PRIORITY", route.metric or None),
+            ("RTA_PREFSRC", route.source),
+        ]
         if len(route.nexthops) == 1:
-            request.update(self._single(route.nexthops[0]))
+            hop = route.nexthops[0]
+            fields["flags"] = _hop_flags(hop)
+            attributes += [("RTA_OIF", self._device_index(hop.device)), *_hop_attributes(hop)]
         elif route.nexthops:
-            request["multipath"] = [self._hop(hop) for hop in route.nexthops]
-        return request
-
-    def _single(self, hop: Nexthop) -> dict[str, Any]:
-        request: dict[str, Any] = {"oif": self._device_index(hop.device)}
-        if hop.gateway:
-            request["gateway"] = hop.gateway
-        if hop.onlink:
-            request["flags"] = RTNH_F_ONLINK
-        if hop.realm is not None:
-            request["flow"] = hop.realm
-        return request
+            attributes.append(("RTA_MULTIPATH", [self._hop(hop) for hop in route.nexthops]))
+        return _encoded(rtmsg(), fields, attributes)
 
     def _hop(self, hop: Nexthop) -> dict[str, Any]:
-        request: dict[str, Any] = {"oif": self._device_index(hop.device), "hops": hop.weight - 1}
-        if hop.onlink:
-            request["flags"] = RTNH_F_ONLINK
-        attributes = [("RTA_GATEWAY", hop.gateway)] if hop.gateway else []
-        attributes += [("RTA_FLOW", hop.realm)] if hop.realm is not None else []  # type: ignore[list-item]
-        return {**request, "attrs": attributes}
+        return {
+            "oif": self._device_index(hop.device),
+            "hops": hop.weight - 1,
+            "flags": _hop_flags(hop),
+            "attrs": _present(_hop_attributes(hop)),
+        }
 
     def _device_index(self, device: str) -> int:
         if device not in self._index:
@@ -218,28 +239,29 @@ class Netlink:
 
     def change_rule(self, before: IpRule | None, after: IpRule | None) -> None:
         if after:
-            self._send_rule("add", after)
+            self._change("ip rule add", after, RTM_NEWRULE, ADD, _rule_message(after))
         elif before:
-            self._send_rule("del", before)
+            self._change("ip rule del", before, RTM_DELRULE, 0, _rule_message(before))
 
-    def _send_rule(self, verb: str, rule: IpRule) -> None:
-        self._change(f"ip rule {verb}", str(rule), lambda: self._ip.rule(verb, **_rule_request(rule)))
-
-    def _change(self, operation: str, subject: str, call: Callable[[], Any]) -> None:
+    def _change(self, operation: str, subject: Route | IpRule, kind: int, flags: int, message: bytes) -> None:
         try:
-            call()
-        except NetlinkError as exc:
-            raise KernelError(operation, subject, _reason(exc)) from exc
+            self._channel.request(kind, flags, message)
+        except OSError as exc:
+            table = f" table {subject.table}" if isinstance(subject, Route) else ""
+            raise KernelError(operation, f"{subject}{table}", _reason(exc.errno)) from exc
 
     def flush_connections(self, mark: int, mask: int) -> None:
         """Covers IPv4 and IPv6; mark 0 is refused, because the kernel takes it for everything."""
         if not mark:
             raise KernelError("conntrack -D", "mark 0", "would delete every connection of the host")
+        from pyroute2 import NFCTSocket
+        from pyroute2.netlink.exceptions import NetlinkError
+
         conntrack = NFCTSocket()
         try:
             list(conntrack.flush(mark=mark, mark_mask=mask) or ())
         except NetlinkError as exc:
-            raise KernelError("conntrack -D", f"mark 0x{mark:x}/0x{mask:x}", _reason(exc)) from exc
+            raise KernelError("conntrack -D", f"mark 0x{mark:x}/0x{mask:x}", _reason(exc.code)) from exc
         finally:
             conntrack.close()
 
@@ -309,30 +331,63 @@ def _rule_ports(message: Any, name: str) -> tuple[int, int] | None:
     return (int(low), int(high)) if low else None
 
 
-def _rule_request(rule: IpRule) -> dict[str, Any]:
-    request: dict[str, Any] = {
-        "family": socket.AF_INET,
-        "priority": rule.priority,
-        "table": rule.table,
-        "protocol": layout.PROTOCOL,
-        "iifname": rule.device,
-        "fwmark": rule.mark,
-        "fwmask": rule.mask,
-        "ip_proto": rule.protocol,
-        "sport_range": _range(rule.source_port),
-        "dport_range": _range(rule.destination_port),
-        "FRA_SUPPRESS_PREFIXLEN": 0 if rule.suppress_default else None,
-    }
-    for side, prefix in (("src", rule.source), ("dst", rule.destination)):
-        if prefix:
-            address, _slash, length = prefix.partition("/")
-            request.update({side: address, side + "_len": int(length)})
-    return {key: value for key, value in request.items() if value is not None}
+def _hop_flags(hop: Nexthop) -> int:
+    return RTNH_F_ONLINK if hop.onlink else 0
+
+
+def _hop_attributes(hop: Nexthop) -> list[tuple[str, Any]]:
+    return [("RTA_GATEWAY", hop.gateway), ("RTA_FLOW", hop.realm)]
+
+
+def _rule_message(rule: IpRule) -> bytes:
+    source, source_length = _halves(rule.source)
+    destination, destination_length = _halves(rule.destination)
+    lengths = {"src_len": source_length, "dst_len": destination_length}
+    fields = {"family": socket.AF_INET, "action": FR_ACT_TO_TBL, **lengths}
+    attributes = [
+        ("FRA_PRIORITY", rule.priority),
+        ("FRA_TABLE", rule.table),
+        ("FRA_PROTOCOL", layout.PROTOCOL),
+        ("FRA_SRC", source),
+        ("FRA_DST", destination),
+        ("FRA_IIFNAME", rule.device),
+        ("FRA_FWMARK", rule.mark),
+        ("FRA_FWMASK", rule.mask),
+        ("FRA_IP_PROTO", rule.protocol),
+        ("FRA_SPORT_RANGE", _range(rule.source_port)),
+        ("FRA_DPORT_RANGE", _range(rule.destination_port)),
+        ("FRA_SUPPRESS_PREFIXLEN", 0 if rule.suppress_default else None),
+    ]
+    return _encoded(fibmsg(), fields, attributes)
+
+
+def _halves(prefix: str | None) -> tuple[str | None, int]:
+    address, _slash, length = (prefix or "").partition("/")
+    return address or None, int(length or 0)
+
+
+def _encoded(message: Any, fields: dict[str, int], attributes: Iterable[tuple[str, Any]]) -> bytes:
+    """The octets of a pyroute2 message."""
+    for name, value in fields.items():
+        message[name] = value
+    message["attrs"] = _present(attributes)
+    message.encode()
+    return bytes(message.data)
+
+
+def _present(attributes: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in attributes if value is not None]
+
+
+def _decoded(form: Any, answer: bytes) -> Any:
+    message = form(answer)
+    message.decode()
+    return message
 
 
 def _range(ports: tuple[int, int] | None) -> str | None:
     return f"{ports[0]}:{ports[1]}" if ports else None
 
 
-def _reason(exc: Any) -> str:
-    return f"{os.strerror(exc.code) if exc.code else exc} (errno {errno.errorcode.get(exc.code, exc.code)})"
+def _reason(code: int | None) -> str:
+    return f"{os.strerror(code or 0)} (errno {errno.errorcode.get(code or 0, code)})"
