@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+"""The Ansible side against the library: specs, documentation and role speak of the same options."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from _mwan import changes
+from _mwan.document import Document
+from _mwan.model import Link, Policy, RpFilter, Rule, Settings, Snat
+from _mwan.values import only_keys
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.multiwan.linux.plugins.module_utils import arguments
+
+ROOT = Path(__file__).parents[2]
+KINDS = {"links": Link, "policies": Policy, "rules": Rule, "snat": Snat}
+CHANGES = {"mwan_link": changes.links, "mwan_policy": changes.policies, "mwan_snat": changes.snat,
+           "mwan_rpfilter": changes.rp_filter}  # fmt: skip
+SPECS: dict[str, dict[str, Any]] = {
+    "mwan_link": {"links": arguments.links(), **arguments.listing(), **arguments.settings()},
+    "mwan_policy": {"policies": arguments.policies(), "rules": arguments.rules(), "default_policy": {"type": "str"},
+                    "ip_forward": {"type": "bool"}, "multipath_hash": {"type": "str", "choices": list(Settings.HASHES)},
+                    **arguments.listing(), **arguments.settings()},
+    "mwan_snat": {"snat": arguments.snat(), **arguments.listing(), **arguments.settings()},
+    "mwan_rpfilter": {**arguments.rp_filter(), "state": arguments.listing()["state"], **arguments.settings()},
+}  # fmt: skip
+
+
+def known_to_model(kind: Any, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The keys a model class lets pass, taken from its own check."""
+    seen: list[set[str]] = []
+
+    def record(option: str, value: Any, allowed: Any) -> Any:
+        seen.append(set(allowed))
+        return only_keys(option, value, allowed)
+
+    monkeypatch.setattr("_mwan.values.only_keys", record)
+    with pytest.raises(ValueError, match=r".+"):
+        kind.parse("x", {"no such option": 1})
+    return seen[0]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_list_of_objects_has_the_options_of_its_model(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(getattr(arguments, name)()["options"]) == known_to_model(KINDS[name], monkeypatch)
+
+
+def test_a_policy_member_has_the_options_of_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    from _mwan.model import Member
+
+    assert set(arguments.policies()["options"]["members"]["options"]) == known_to_model(Member, monkeypatch)
+
+
+def test_reverse_path_filtering_has_the_options_of_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(arguments.rp_filter()) == known_to_model(RpFilter, monkeypatch) == set(changes.RP_FILTER)
+
+
+def test_every_setting_can_be_given_to_some_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {option for spec in SPECS.values() for option in spec}
+    assert known_to_model(Settings, monkeypatch) <= given
+
+
+def documentation(module: str) -> Any:
+    return importlib.import_module(f"ansible_collections.multiwan.linux.plugins.modules.{module}")
+
+
+def examples() -> list[Any]:
+    return [
+        pytest.param(module, task[f"multiwan.linux.{module}"], id=task["name"])
+        for module in CHANGES
+        for task in yaml.safe_load(documentation(module).EXAMPLES)
+        if f"multiwan.linux.{module}" in task
+    ]
+
+
+@pytest.mark.parametrize(("module", "params"), examples())
+def test_an_example_of_the_documentation_is_accepted(module: str, params: Any) -> None:
+    checked = ArgumentSpecValidator(SPECS[module]).validate(params)
+    assert checked.error_messages == []
+    lte = [{"name": name, "device": name} for name in ("isp_a", "isp_b", "lte")]
+    links = Document.parse({"links": lte})
+    if module == "mwan_policy":
+        links = changes.policies(links, {**checked.validated_parameters, "default_policy": ""})
+    CHANGES[module](links, checked.validated_parameters).check()
+
+
+@pytest.mark.parametrize("module", CHANGES)
+def test_a_modules_documentation_names_exactly_its_options(module: str) -> None:
+    fragment = importlib.import_module("ansible_collections.multiwan.linux.plugins.doc_fragments.settings")
+    shared = yaml.safe_load(fragment.ModuleDocFragment.DOCUMENTATION)["options"]
+    documented = yaml.safe_load(documentation(module).DOCUMENTATION)["options"] | shared
+    assert set(documented) == set(SPECS[module])
+    for option, spec in SPECS[module].items():
+        assert (documented[option]["type"], documented[option].get("default")) == (spec["type"], spec.get("default"))
+        assert set(documented[option].get("choices", ())) == set(spec.get("choices", ()))
+        assert set(documented[option].get("suboptions", ())) == set(spec.get("options", ()))
+
+
+def test_the_roles_defaults_are_those_of_its_argument_specs() -> None:
+    path = ROOT / "roles/router/meta/argument_specs.yml"
+    if not path.exists():
+        pytest.skip("the role has no argument_specs yet")
+    options = yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"]
+    defaults = yaml.safe_load((ROOT / "roles/router/defaults/main.yml").read_text())
+    assert set(defaults) <= set(options)
+    declared = {name: option["default"] for name, option in options.items() if "default" in option}
+    assert {name: defaults.get(name) for name in declared} == declared

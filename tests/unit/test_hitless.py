@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+"""A change is walked one write at a time on the model router, with packets looked up after each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from _mwan import store
+from _mwan.desired import compile_state
+from _mwan.resolve import ResolvedLink
+from hypothesis import assume, given, note
+
+from unit import worlds
+from unit.model_kernel import ModelRouter
+from unit.walk import Packet, Way, lookup, pin, translated
+
+CLIENTS = ("192.168.101.7", "192.168.102.7")
+NEW = tuple(
+    Packet(client, server, protocol, port)
+    for client in CLIENTS
+    for server in ("7.7.7.7", "198.51.100.9")
+    for protocol, port in ((6, 443), (17, 5060))
+)
+Look = Callable[[ModelRouter], dict[Any, Any]]
+
+
+def change(before: tuple[Any, Any, Any], after: tuple[Any, Any, Any], look: Look) -> list[dict[Any, Any]]:
+    """What `look` sees at the start, after each write, and at the end, of the run from one world to the other."""
+    (wish, machine, health), (next_wish, next_machine, next_health) = before, after
+    router = ModelRouter(worlds.facts(**machine))
+    worlds.set_health(router, health)
+    worlds.apply(router, wish)
+    router.set_facts(worlds.facts(**next_machine))
+    worlds.set_health(router, next_health)
+    seen = [look(router)]
+    router.faults.after_write = lambda: seen.append(look(router))
+    outcome = worlds.apply(router, next_wish)
+    note("\n".join(outcome.actions))
+    return seen
+
+
+def new_ways(router: ModelRouter) -> dict[Packet, Way]:
+    return {packet: lookup(router, packet) for packet in NEW}
+
+
+def check_new_connections(seen: list[dict[Packet, Way]]) -> None:
+    for packet in NEW:
+        ways = [state[packet] for state in seen]
+        if ways[0].out and ways[-1].out:
+            assert all(way.out for way in ways), (packet, ways)
+
+
+def in_service(router: ModelRouter) -> dict[str, ResolvedLink]:
+    document, health = store.load_document(router.files), store.load_health(router.files)
+    links = compile_state(document, router.routing.facts(), health).links
+    return {name: link for name, link in links.items() if not link.pending}
+
+
+def pinned_ways(router: ModelRouter) -> dict[int, Way]:
+    """Where packets of connections pinned to each mark go, as far as the firewall gives them their mark back."""
+    marks = {link.mark for firewall in router.loaded() for link in firewall.links}
+    return {mark: lookup(router, Packet(CLIENTS[0], "7.7.7.7", mark=mark)) for mark in marks}
+
+
+def check_pinned(seen: list[dict[int, Way]]) -> None:
+    for mark in seen[0].keys() & seen[-1].keys():
+        first, last = seen[0][mark], seen[-1][mark]
+        if first.out and last.out:
+            assert all(state.get(mark) in (first, last) for state in seen), (mark, [state.get(mark) for state in seen])
+
+
+def leaving(router: ModelRouter) -> dict[tuple[str, str | None], bool]:
+    """Every nexthop that our tables may choose for a new connection, and whether a firewall pins what leaves by it."""
+    ours = [way for way in new_ways(router).values() if way.table >= 1000]
+    firewalls = router.loaded()
+    return {hop: any(pin(firewall, *hop) for firewall in firewalls) for way in ours for hop in way.hops}
+
+
+def check_all_pinned(seen: list[dict[tuple[str, str | None], bool]]) -> None:
+    for state in seen:
+        assert all(state.values()), state
+
+
+def translations(router: ModelRouter) -> dict[tuple[str, str], bool]:
+    found: dict[tuple[str, str], bool] = {}
+    for firewall in router.loaded():
+        for link in firewall.exclusive():
+            for client in CLIENTS:
+                found[link.device, client] = found.get((link.device, client), False) or translated(firewall, link, client)
+    return found
+
+
+def check_translated(seen: list[dict[tuple[str, str], bool]]) -> None:
+    for device, client in seen[0]:
+        if seen[0][device, client] and seen[-1].get((device, client)):
+            assert all(state.get((device, client)) for state in seen), (device, client, seen)
+
+
+
+def moves_to_unplugged(wish: Any, next_wish: Any, machine: Any) -> bool:
+    """Whether a link is moved to a device without carrier: whoever is led to the link at that moment has lost it."""
+    unplugged = {name for name, changed in machine.items() if name != "lost" and changed == {"carrier": False}}
+    former = {link["name"]: link["device"] for link in wish["links"]}
+    return any(link["device"] in unplugged - {former.get(link["name"])} for link in next_wish["links"])
+
+
+@given(worlds.wishes(), worlds.wishes(), worlds.machines(), worlds.machines(), worlds.healths(), worlds.healths())
+def test_no_step_leaves_a_connection_without_its_way(
+    wish: Any, next_wish: Any, machine: Any, next_machine: Any, health: Any, next_health: Any
+) -> None:
+    assume(not moves_to_unplugged(wish, next_wish, next_machine))
+
+    def look(router: ModelRouter) -> dict[str, Any]:
+        return {
+            "new": new_ways(router),
+            "pinned": pinned_ways(router),
+            "leaving": leaving(router),
+            "translated": translations(router),
+        }
+
+    seen = change((wish, machine, health), (next_wish, next_machine, next_health), look)
+    check_new_connections([state["new"] for state in seen])
+    check_pinned([state["pinned"] for state in seen])
+    check_all_pinned([state["leaving"] for state in seen[1:]])
+    check_translated([state["translated"] for state in seen])

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+"""Where a packet goes on the model router: policy rules, routing tables, pins and source NAT."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from _mwan.firewall.model import Firewall, FirewallLink
+from _mwan.kernel import DEFAULT, IpRule, Nexthop, Route
+
+from unit.model_kernel import ModelRouter
+
+
+@dataclass(frozen=True)
+class Packet:
+    source: str
+    destination: str
+    protocol: int = 6
+    port: int = 443
+    device: str = "lan0"
+    mark: int = 0
+
+
+@dataclass(frozen=True)
+class Way:
+    """What a lookup found: `kind` of the route, its table, and the nexthops that the kernel may choose from."""
+
+    kind: str
+    table: int = 0
+    hops: frozenset[tuple[str, str | None]] = frozenset()
+
+    @property
+    def out(self) -> bool:
+        return self.kind == "unicast"
+
+
+NOWHERE = Way("none")
+
+
+def lookup(router: ModelRouter, packet: Packet) -> Way:
+    """fib_rules_lookup: the first rule whose table has an answer decides."""
+    for rule, _protocol in router.routing.policy:
+        if not _matches(rule, packet):
+            continue
+        route = _best(router, rule.table, packet.destination)
+        if route is None or (rule.suppress_default and route.destination == DEFAULT):
+            continue
+        return Way(route.kind, route.table, frozenset((hop.device, hop.gateway) for hop in _alive(router, route)))
+    return NOWHERE
+
+
+def _matches(rule: IpRule, packet: Packet) -> bool:
+    return all(
+        (
+            rule.mark is None or packet.mark & (rule.mask or 0xFFFFFFFF) == rule.mark,
+            rule.source is None or _covers(rule.source, packet.source),
+            rule.destination is None or _covers(rule.destination, packet.destination),
+            rule.device in (None, packet.device),
+            rule.protocol in (None, packet.protocol),
+            rule.source_port is None or rule.source_port[0] <= 40000 <= rule.source_port[1],
+            rule.destination_port is None or rule.destination_port[0] <= packet.port <= rule.destination_port[1],
+        )
+    )
+
+
+def _best(router: ModelRouter, table: int, destination: str) -> Route | None:
+    """Longest prefix, then lowest metric; routes without a live nexthop do not count (fib_table_lookup)."""
+    found = [
+        route
+        for route, _protocol in router.routing.rib.values()
+        if route.table == table
+        and (route.destination == DEFAULT or _covers(route.destination, destination))
+        and (not route.nexthops or _alive(router, route))
+    ]
+    return min(found, key=lambda route: (-_length(route), route.metric), default=None)
+
+
+def _length(route: Route) -> int:
+    return 0 if route.destination == DEFAULT else int(route.destination.partition("/")[2])
+
+
+def _alive(router: ModelRouter, route: Route) -> list[Nexthop]:
+    return [hop for hop in route.nexthops if _device_alive(router, hop.device)]
+
+
+def _device_alive(router: ModelRouter, name: str) -> bool:
+    """A route over an unplugged device is no way, whether ignore_routes_with_linkdown has the kernel skip it or not."""
+    device = router.routing.seen.devices.get(name)
+    return device is not None and device.up and device.carrier
+
+
+def pin(firewall: Firewall, device: str, gateway: str | None) -> FirewallLink | None:
+    """The link that a new connection leaving by this nexthop is pinned to (the save chain)."""
+    for link in firewall.exclusive():
+        if link.device == device:
+            return link
+    for link in firewall.shared():
+        if (link.device, link.gateway) == (device, gateway):
+            return link
+    return next((link for link in firewall.shared_fallbacks() if link.device == device), None)
+
+
+def translated(firewall: Firewall, link: FirewallLink, source: str) -> bool:
+    """Whether a connection from `source` pinned to `link` gets another source address on the link's device."""
+    return any(
+        (rule.mark, rule.device) == (link.mark, link.device)
+        and (not rule.sources or any(_covers(prefix, source) for prefix in rule.sources))
+        for rule in firewall.snat
+    )
+
+
+def _covers(prefix: str, address: str) -> bool:
+    return ipaddress.IPv4Address(address) in ipaddress.IPv4Network(prefix)

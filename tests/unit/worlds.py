@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+"""Routers and their administrators' wishes, for tables and for hypothesis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from _mwan import store
+from _mwan.document import Document, parse_list
+from _mwan.flow import Outcome, converge
+from _mwan.kernel import DEFAULT, MAIN, Address, Device, Facts, Nexthop, Route
+from _mwan.model import Link, Policy, RpFilter, Rule, Snat
+from dataclasses import replace
+from hypothesis import strategies as st
+
+from unit.model_kernel import ModelRouter
+
+LAN = "192.168.101.0/24"
+GUESTS = "192.168.102.0/24"
+LEARNED = {device: (Route(MAIN, DEFAULT, metric, nexthops=(Nexthop(device, gateway),)),)
+           for device, gateway, metric in (("wan1", "5.5.5.1", 100), ("wan2", "6.6.6.1", 200))}
+ADDRESSES = (
+    Address("lan0", "192.168.101.254", 24),
+    Address("wan1", "5.5.5.5", 24),
+    Address("wan1", "5.5.5.6", 24),
+    Address("wan2", "6.6.6.6", 24),
+    Address("seg0", "192.168.100.100", 24),
+    Address("ppp0", "10.64.0.2", 32, peer="10.64.0.1"),
+    Address("ppp1", "10.64.0.2", 32, peer="10.64.9.1"),
+)
+# what can be a link: device, gateways that tell links on it apart, fixed addresses it may have
+SLOTS = (
+    ("wan1", "5.5.5.1"), ("wan1", "auto"), ("wan2", "6.6.6.1"), ("wan2", "203.0.113.9"), ("ppp0", None),
+    ("ppp0", "auto"), ("ppp1", None), ("seg0", "192.168.100.1"), ("seg0", "192.168.100.2"),
+    ("seg0", "192.168.100.3"), ("usb0", "172.20.0.1"),
+)  # fmt: skip
+NAMES = ("isp_a", "isp_b", "lte", "dsl", "cable")
+
+
+def facts(lost: str = "", **changed: Any) -> Facts:
+    """The usual machine without the address `lost`; other keywords name a device and what differs, None: it is gone."""
+    devices = {name: Device(name, point_to_point=name.startswith("ppp")) for name in
+               ("lo", "lan0", "wan1", "wan2", "seg0", "ppp0", "ppp1")}  # fmt: skip
+    for name, fields in changed.items():
+        if fields is None:
+            del devices[name]
+        else:
+            devices[name] = replace(devices.get(name, Device(name)), **fields)
+    return Facts(
+        devices=devices,
+        addresses=tuple(item for item in ADDRESSES if item.device in devices and item.address != lost),
+        neighbours={("seg0", "192.168.100.1"): "02:00:00:00:00:01", ("seg0", "192.168.100.2"): "02:00:00:00:00:02"},
+        defaults={name: routes for name, routes in LEARNED.items() if name in devices},
+    )
+
+
+def apply(router: ModelRouter, wish: Mapping[str, Any], **options: Any) -> Outcome:
+    """Converge to exactly these objects, as all the modules of a play with purge would."""
+    return converge(router.ports, lambda stored: wished(stored, wish), **{"strict": False, **options})
+
+
+def wished(stored: Document, wish: Mapping[str, Any]) -> Document:
+    return replace(
+        stored,
+        links=parse_list(Link, "links", wish.get("links")),
+        policies=parse_list(Policy, "policies", wish.get("policies")),
+        rules=parse_list(Rule, "rules", wish.get("rules")),
+        snat=parse_list(Snat, "snat", wish.get("snat")),
+        default_policy=wish.get("default_policy"),
+        rp_filter=RpFilter.parse("rp_filter", wish.get("rp_filter") or {}),
+    )
+
+
+def set_health(router: ModelRouter, states: Mapping[str, str]) -> None:
+    links = {name: {"state": state} for name, state in states.items()}
+    router.files.texts[store.HEALTH] = json.dumps({"links": links})
+
+
+TWO_LINKS: dict[str, Any] = {
+    "links": [
+        {"name": "isp_a", "device": "wan1", "gateway": "5.5.5.1", "weight": 3},
+        {"name": "isp_b", "device": "wan2", "gateway": "6.6.6.1"},
+    ],
+    "policies": [{"name": "balanced", "members": [{"link": "isp_a"}, {"link": "isp_b"}]}],
+    "default_policy": "balanced",
+    "rules": [{"name": "voip", "source": "192.168.101.64/26", "protocol": "udp", "destination_port": "5060-5061",
+               "link": "isp_b"}],
+    "snat": [{"link": "isp_a", "source": LAN}, {"link": "isp_b", "source": LAN, "to": "masquerade"}],
+    "rp_filter": {"mode": "loose", "devices": {"lan0": "strict"}, "blackhole": ["10.0.0.0/8"]},
+}  # fmt: skip
+
+
+# hypothesis
+
+
+@st.composite
+def links(draw: st.DrawFn) -> list[dict[str, Any]]:
+    slots = draw(st.lists(st.sampled_from(SLOTS), max_size=5, unique=True).filter(_told_apart))
+    names = draw(st.permutations(NAMES))
+    return [
+        {"name": name, "device": device, "gateway": gateway, "weight": draw(st.integers(0, 4))}
+        for name, (device, gateway) in zip(names, slots, strict=False)
+    ]
+
+
+def _told_apart(slots: list[tuple[str, str | None]]) -> bool:
+    devices = [device for device, _gateway in slots]
+    return not any(gateway in (None, "auto") and devices.count(device) > 1 for device, gateway in slots)
+
+
+@st.composite
+def policies(draw: st.DrawFn, names: list[str]) -> list[dict[str, Any]]:
+    chosen = draw(st.lists(st.sampled_from(("balanced", "backup", "voice")), max_size=3, unique=True)) if names else []
+    return [
+        {"name": name, "members": draw(members(names)),
+         "last_resort": draw(st.sampled_from(("unreachable", "blackhole", "main")))}
+        for name in chosen
+    ]  # fmt: skip
+
+
+@st.composite
+def members(draw: st.DrawFn, names: list[str]) -> list[dict[str, Any]]:
+    chosen = draw(st.lists(st.sampled_from(names), min_size=1, max_size=4, unique=True))
+    listed = [{"link": name, "weight": draw(st.integers(0, 3)), "tier": draw(st.integers(1, 3))} for name in chosen]
+    listed[0]["weight"] = max(1, listed[0]["weight"])
+    return listed
+
+
+@st.composite
+def rules(draw: st.DrawFn, link_names: list[str], policy_names: list[str]) -> list[dict[str, Any]]:
+    targets = [("link", name) for name in link_names] + [("policy", name) for name in policy_names]
+    names = draw(st.lists(st.sampled_from(("voip", "web", "guests", "rest")), max_size=4, unique=True)) if targets else []
+    return [{"name": name, **dict([draw(st.sampled_from(targets))]), **draw(matches())} for name in names]
+
+
+def matches() -> st.SearchStrategy[dict[str, Any]]:
+    ports = {"protocol": st.sampled_from(("tcp", "udp")), "destination_port": st.sampled_from(("443", "5000-6000"))}
+    addresses = {
+        "source": st.sampled_from((None, LAN, GUESTS, "0.0.0.0/0")),
+        "destination": st.sampled_from((None, "7.7.7.0/24")),
+        "device": st.sampled_from((None, "lan0")),
+    }
+    return st.fixed_dictionaries(addresses) | st.fixed_dictionaries({**addresses, **ports})
+
+
+@st.composite
+def snat(draw: st.DrawFn, names: list[str]) -> list[dict[str, Any]]:
+    if not names:
+        return []
+    keys = st.tuples(st.sampled_from(names), st.sampled_from(((), (LAN,), (GUESTS,), (LAN, GUESTS))))
+    to = st.sampled_from(("auto", "masquerade", "5.5.5.9"))
+    chosen = draw(st.lists(keys, max_size=5, unique=True))
+    return [{"link": link, "source": list(sources), "to": draw(to)} for link, sources in chosen]
+
+
+def rp_filters() -> st.SearchStrategy[dict[str, Any]]:
+    mode = st.sampled_from(("none", "strict", "loose"))
+    return st.fixed_dictionaries({}, optional={
+        "mode": mode, "default": mode, "devices": st.dictionaries(st.sampled_from(("lan0", "wan1", "tun9")), mode),
+        "src_valid_mark": st.booleans(),
+        "blackhole": st.lists(st.sampled_from(("10.0.0.0/8", "172.16.0.0/12", "192.0.2.1")), max_size=2),
+    })  # fmt: skip
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> dict[str, Any]:
+    """A whole configuration that is in itself in order."""
+    listed = draw(links())
+    names = [link["name"] for link in listed]
+    policy_list = draw(policies(names))
+    policy_names = [policy["name"] for policy in policy_list]
+    return {
+        "links": listed,
+        "policies": policy_list,
+        "default_policy": draw(st.sampled_from((*policy_names, None))),
+        "rules": draw(rules(names, policy_names)),
+        "snat": draw(snat(names)),
+        "rp_filter": draw(rp_filters()),
+    }
+
+
+def machines() -> st.SearchStrategy[dict[str, Any]]:
+    """What is different from the usual machine, as `facts` takes it: devices down, unplugged, gone or appeared."""
+    change = st.sampled_from(({"up": False}, {"carrier": False}, None))
+    return st.dictionaries(st.sampled_from(("wan1", "wan2", "seg0", "ppp0", "ppp1")), change, max_size=2).flatmap(
+        lambda changed: st.sampled_from((changed, {**changed, "usb0": {}}, {**changed, "lost": "5.5.5.5"}))
+    )
+
+
+def healths() -> st.SearchStrategy[dict[str, str]]:
+    states = st.sampled_from(("up", "down", "drained", "suspect", "degraded"))
+    return st.dictionaries(st.sampled_from(NAMES), states, max_size=3)
