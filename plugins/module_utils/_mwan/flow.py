@@ -118,6 +118,7 @@ class Run:
         self.health = health
         self.stored = stored
         self.wanted = wanted
+        self._compiled: list[tuple[Document, tuple[Desired, LoadedFirewall]]] = []
         self.facts = self._facts(wanted)
         if strict:
             check_present(wanted, self.facts)
@@ -137,8 +138,14 @@ class Run:
         return self.router.routing.facts()
 
     def compile(self, document: Document) -> tuple[Desired, LoadedFirewall]:
+        """What the document comes to by the facts; worked out once for each that is equal."""
+        for known, compiled in self._compiled:
+            if known == document:
+                return compiled
         desired = compile_state(document, self.facts, self.health, realms=self.port.name == "iptables")
-        return desired, self._loaded(desired.firewall)
+        compiled = desired, self._loaded(desired.firewall)
+        self._compiled.append((document, compiled))
+        return compiled
 
     def _loaded(self, firewall: Firewall) -> LoadedFirewall:
         return LoadedFirewall(firewall, self.port.render(firewall))
@@ -209,7 +216,7 @@ class Run:
 
     def _originals(self, observed: State) -> dict[str, str]:
         """The host's own values of the sysctls we hold, as they were before we first set them."""
-        held = compile_state(self.wanted, self.facts, self.health).state.sysctls
+        held = self.compile(self.wanted)[0].state.sysctls
         return {
             key: self.stored.originals.get(key, observed.sysctls[key])
             for key in sorted(held)
@@ -227,6 +234,7 @@ class Run:
     def _verify(self, names: Mapping[int, str]) -> None:
         """Look again: a plan that is not empty now means the kernel, or someone else, did not keep what was set."""
         self.facts = self._facts(self.wanted)
+        self._compiled.clear()
         left = self._operations(self.wanted, self.observe())[1]
         if left:
             raise KernelError(

@@ -156,7 +156,6 @@ class Netlink:
         return [_decoded(form, answer) for answer in answers]
 
     def routes(self) -> frozenset[Route]:
-        self._devices()
         messages = self._dump_routes(proto=layout.PROTOCOL)
         return frozenset(self._route(message) for message in messages if message["proto"] == layout.PROTOCOL)
 
@@ -187,7 +186,7 @@ class Netlink:
         for hop in hops:
             index = hop.get_attr("RTA_OIF") if hop is message else hop["oif"]
             yield Nexthop(
-                device=self._name.get(index, f"if{index}"),
+                device=self._device_name(index),
                 gateway=hop.get_attr("RTA_GATEWAY"),
                 weight=1 if hop is message else hop["hops"] + 1,
                 onlink=bool(hop["flags"] & RTNH_F_ONLINK),
@@ -228,6 +227,12 @@ class Netlink:
             "flags": _hop_flags(hop),
             "attrs": _present(_hop_attributes(hop)),
         }
+
+    def _device_name(self, index: int) -> str:
+        """The kernel may have got the device since `facts`, or lost it since the route was listed."""
+        if index not in self._name:
+            self._devices()
+        return self._name.get(index, f"if{index}")
 
     def _device_index(self, device: str) -> int:
         if device not in self._index:
