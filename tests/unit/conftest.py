@@ -9,7 +9,12 @@ import os
 from hypothesis import HealthCheck, Phase, settings
 
 # without Phase.explain, which runs a failing example many more times
-COMMON = {"phases": [Phase.explicit, Phase.generate, Phase.shrink], "deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow]}
+COMMON = {
+    "phases": [Phase.explicit, Phase.generate, Phase.shrink],
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": [HealthCheck.too_slow],
+}
 settings.register_profile("usual", max_examples=100, **COMMON)
 settings.register_profile("long", max_examples=3000, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))

@@ -291,7 +291,9 @@ class ModelRouter:
     def _connect(self, facts: Facts) -> None:
         defaults = {route for routes in facts.defaults.values() for route in routes}
         connected = {
-            Route(MAIN, str(ipaddress.IPv4Network(f"{item.address}/{item.prefix_length}", strict=False)), kind="unicast")
+            Route(
+                MAIN, str(ipaddress.IPv4Network(f"{item.address}/{item.prefix_length}", strict=False)), kind="unicast"
+            )
             for item in facts.addresses
             if facts.devices[item.device].up
         }
@@ -346,4 +348,3 @@ class ModelRouter:
             if port.live is not None:
                 port.meddling = " one rule less,"
         return "firewall"
-

@@ -16,7 +16,6 @@ from _mwan.errors import InputError, KernelError
 from _mwan.flow import Outcome, converge
 from _mwan.kernel import DEFAULT, MAIN, IpRule, Nexthop, Route
 from _mwan.model import Settings
-
 from unit.model_kernel import ModelRouter
 from unit.worlds import TWO_LINKS, apply, facts, set_health
 
@@ -34,7 +33,10 @@ def with_backend(name: str) -> Callable[[Document], Document]:
 LINKS = {"links": TWO_LINKS["links"], "state": "present", "purge": False}
 SNAT = {"snat": TWO_LINKS["snat"], "state": "present", "purge": False}
 RP_FILTER = {**dict.fromkeys(changes.RP_FILTER), **TWO_LINKS["rp_filter"], "state": "present"}
-POLICIES = {key: TWO_LINKS[key] for key in ("policies", "rules", "default_policy")} | {"state": "present", "purge": True}
+POLICIES = {key: TWO_LINKS[key] for key in ("policies", "rules", "default_policy")} | {
+    "state": "present",
+    "purge": True,
+}
 KNOWN_LINKS = {"links": TWO_LINKS["links"]}
 KNOWN = {**KNOWN_LINKS, "snat": TWO_LINKS["snat"]}
 TASKS = (
@@ -49,9 +51,7 @@ def play(router: ModelRouter, tasks: Any = TASKS, check: bool = False) -> list[O
     return [task(router, *item, check=check) for item in tasks]
 
 
-def task(
-    router: ModelRouter, change: Any, params: Mapping[str, Any], known: Mapping[str, Any], check: bool
-) -> Outcome:
+def task(router: ModelRouter, change: Any, params: Mapping[str, Any], known: Mapping[str, Any], check: bool) -> Outcome:
     return converge(
         router.ports, lambda stored: change(stored, params), check, lambda stored: changes.assume(stored, known)
     )

@@ -11,7 +11,6 @@ from _mwan import store
 from _mwan.desired import compile_state
 from _mwan.resolve import ResolvedLink
 from hypothesis import assume, given, note
-
 from unit import worlds
 from unit.model_kernel import ModelRouter
 from unit.walk import Packet, Way, lookup, pin, translated
@@ -88,7 +87,9 @@ def translations(router: ModelRouter) -> dict[tuple[str, str], bool]:
     for firewall in router.loaded():
         for link in firewall.exclusive():
             for client in CLIENTS:
-                found[link.device, client] = found.get((link.device, client), False) or translated(firewall, link, client)
+                found[link.device, client] = found.get((link.device, client), False) or translated(
+                    firewall, link, client
+                )
     return found
 
 
@@ -96,7 +97,6 @@ def check_translated(seen: list[dict[tuple[str, str], bool]]) -> None:
     for device, client in seen[0]:
         if seen[0][device, client] and seen[-1].get((device, client)):
             assert all(state.get((device, client)) for state in seen), (device, client, seen)
-
 
 
 def moves_to_unplugged(wish: Any, next_wish: Any, machine: Any) -> bool:

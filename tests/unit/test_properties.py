@@ -16,7 +16,6 @@ from _mwan.health import Health
 from _mwan.kernel import DEFAULT, MAIN, IpRule, Nexthop, Route
 from hypothesis import assume, given
 from hypothesis import strategies as st
-
 from unit import worlds
 from unit.model_kernel import BY_KERNEL, ModelRouter
 
@@ -202,7 +201,11 @@ def test_whatever_the_prober_wrote_health_is_understood_or_unknown(data: Any) ->
     assert health.state("isp_a") in ("unknown", "up", "down")
 
 
-@given(worlds.wishes(), st.sampled_from(("name", "device", "gateway", "weight")), st.sampled_from((-1, "", "a b", "::1", [])))
+@given(
+    worlds.wishes(),
+    st.sampled_from(("name", "device", "gateway", "weight")),
+    st.sampled_from((-1, "", "a b", "::1", [])),
+)
 def test_a_bad_link_is_refused_before_anything_is_touched(wish: Any, option: str, value: Any) -> None:
     assume(wish["links"])
     router = ModelRouter(worlds.facts())

@@ -12,7 +12,6 @@ from _mwan.document import Document
 from _mwan.errors import InputError
 from _mwan.model import Settings
 from _mwan.resolve import check_present
-
 from unit.worlds import facts
 
 A = {"name": "isp_a", "device": "wan1", "gateway": "5.5.5.1"}

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from _mwan.firewall.model import Firewall, FirewallLink
 from _mwan.kernel import DEFAULT, IpRule, Nexthop, Route
-
 from unit.model_kernel import ModelRouter
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from _mwan import store
@@ -13,15 +14,15 @@ from _mwan.document import Document, parse_list
 from _mwan.flow import Outcome, converge
 from _mwan.kernel import DEFAULT, MAIN, Address, Device, Facts, Nexthop, Route
 from _mwan.model import Link, Policy, RpFilter, Rule, Snat
-from dataclasses import replace
 from hypothesis import strategies as st
-
 from unit.model_kernel import ModelRouter
 
 LAN = "192.168.101.0/24"
 GUESTS = "192.168.102.0/24"
-LEARNED = {device: (Route(MAIN, DEFAULT, metric, nexthops=(Nexthop(device, gateway),)),)
-           for device, gateway, metric in (("wan1", "5.5.5.1", 100), ("wan2", "6.6.6.1", 200))}
+LEARNED = {
+    device: (Route(MAIN, DEFAULT, metric, nexthops=(Nexthop(device, gateway),)),)
+    for device, gateway, metric in (("wan1", "5.5.5.1", 100), ("wan2", "6.6.6.1", 200))
+}
 ADDRESSES = (
     Address("lan0", "192.168.101.254", 24),
     Address("wan1", "5.5.5.5", 24),
@@ -132,7 +133,9 @@ def members(draw: st.DrawFn, names: list[str]) -> list[dict[str, Any]]:
 @st.composite
 def rules(draw: st.DrawFn, link_names: list[str], policy_names: list[str]) -> list[dict[str, Any]]:
     targets = [("link", name) for name in link_names] + [("policy", name) for name in policy_names]
-    names = draw(st.lists(st.sampled_from(("voip", "web", "guests", "rest")), max_size=4, unique=True)) if targets else []
+    names = (
+        draw(st.lists(st.sampled_from(("voip", "web", "guests", "rest")), max_size=4, unique=True)) if targets else []
+    )
     return [{"name": name, **dict([draw(st.sampled_from(targets))]), **draw(matches())} for name in names]
 
 
