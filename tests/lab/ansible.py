@@ -146,6 +146,7 @@ def _environment(directory: Path, collections: Path, color: bool) -> dict[str, s
     return {
         **kept,
         "LC_ALL": "C.UTF-8",
+        "TMPDIR": str(directory / "tmp"),  # a module that is killed leaves its payload there
         "ANSIBLE_CONFIG": str(configuration),
         "ANSIBLE_HOME": str(directory / "home"),
         "ANSIBLE_COLLECTIONS_PATH": str(collections),
