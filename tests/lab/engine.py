@@ -26,7 +26,7 @@ RP_FILTER_DEFAULTS = {
 }
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """What a module would have failed with; `kind` is the library's exception class."""
 
     def __init__(self, kind: str, message: str) -> None:
@@ -56,13 +56,13 @@ class Outcome:
 class Engine(Helper):
     """The router of a topology under management by one firewall backend.
 
-    `variables` are the role's, taken from the topology; change them, or give apply() others for one run and all later ones.
+    `variables` are the role's, taken from the topology; apply() takes others, which hold for later runs too.
     """
 
     def __init__(self, topology: Topology, backend: str = "auto") -> None:
         self.topology = topology
         self.variables: dict[str, Any] = {"mwan_firewall_backend": backend, **topology.variables}
-        super().__init__(topology.router, "engine.py", str(LIBRARY))
+        super().__init__(topology.router, "engine.py", str(LIBRARY), backend)
 
     @property
     def backend(self) -> str:
@@ -94,7 +94,13 @@ class Engine(Helper):
     def remove_all(self) -> Outcome:
         """Declare nothing: all that is ours goes."""
         return self.apply(
-            mwan_links=[], mwan_policies=[], mwan_rules=[], mwan_snat=[], mwan_rp_filter={}, mwan_default_policy=""
+            mwan_links=[],
+            mwan_policies=[],
+            mwan_rules=[],
+            mwan_snat=[],
+            mwan_rp_filter={},
+            mwan_blackhole=[],
+            mwan_default_policy="",
         )
 
     def links(self, check: bool = False, purge: bool = False) -> Outcome:
@@ -134,7 +140,7 @@ class Engine(Helper):
     def run(
         self, change: str, params: dict[str, Any], check: bool = False, assume: dict[str, Any] | None = None
     ) -> Outcome:
-        """One module: `change` is links, snat, rp_filter or policies. Raises Refused."""
+        """One module: `change` is links, snat, rp_filter or policies. Raises RefusedError."""
         request = {
             "change": change, "params": params, "check": check, "assume": assume or {}, "settings": self._settings()
         }  # fmt: skip
@@ -144,6 +150,6 @@ class Engine(Helper):
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
         if "error" in answer:
-            raise Refused(answer["kind"], answer["error"])
+            raise RefusedError(answer["kind"], answer["error"])
         assert answer.pop("changed") == bool(answer["actions"])
         return Outcome(**answer)

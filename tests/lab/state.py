@@ -14,12 +14,12 @@ SYSCTLS = (
     "fib_multipath_hash_policy fib_multipath_use_neigh ip_forward"
 )
 LISTINGS = {
-    "rules": "ip rule show",
-    "routes": "ip -d route show table all",
+    "rules": "ip rule show | sort -n",  # ours of one priority stand in any order
+    "routes": "ip -o -d route show table all",
     "nftables": "nft --stateless list ruleset",
     # only tables that are loaded: listing one would load it
     "iptables": "for t in $(sort /proc/net/ip_tables_names 2>/dev/null); do iptables-legacy-save -t $t; done",
-    "files": f"find {FILES} -type f 2>/dev/null | sort | while read f; do echo \"== $f\"; cat $f; done",
+    "files": f'find {FILES} -type f 2>/dev/null | sort | while read f; do echo "== $f"; cat $f; done',
     "sysctls": f"cd /proc/sys/net/ipv4; for f in {SYSCTLS}; do echo $f = $(cat $f); done",
 }
 VOLATILE = re.compile(r"\[\d+:\d+\]|^# (?:Generated|Completed).*$", re.MULTILINE)
@@ -38,7 +38,7 @@ def forget_everything(host: Host) -> None:
     host.run(
         """
         ip route flush table all proto 77
-        ip rule show | sed -n 's/^\\([0-9]*\\):.* proto \\(77\\|mwan\\).*/\\1/p' | while read p; do ip rule del pref $p; done
+        ip rule show | grep -E 'proto (77|mwan)' | cut -d: -f1 | while read p; do ip rule del pref $p; done
         nft delete table inet mwan 2>/dev/null
         for t in mangle nat; do
           grep -qx $t /proc/net/ip_tables_names 2>/dev/null || continue
@@ -47,7 +47,9 @@ def forget_everything(host: Host) -> None:
         rm -rf /run/mwan
         cd /proc/sys/net/ipv4
         echo 0 > fib_multipath_hash_policy; echo 0 > fib_multipath_use_neigh; echo 0 > ip_forward
-        for d in conf/*; do echo 0 > $d/rp_filter; echo 0 > $d/src_valid_mark; echo 0 > $d/ignore_routes_with_linkdown; done
+        for f in rp_filter src_valid_mark ignore_routes_with_linkdown; do
+          for d in conf/*; do echo 0 > $d/$f; done
+        done
         conntrack -F 2>/dev/null || true
         """
     )

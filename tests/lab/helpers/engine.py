@@ -2,8 +2,9 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 """Converge the network namespace this runs in, as often as asked, without Ansible between.
 
-Argument: directory of the library's parent (`plugins/module_utils`). Prints ``ready``; then reads one JSON object a line (``change``, ``params``,
-``assume``, ``check``) and prints one. Every run is a process of its own, so none inherits what another one learned.
+Arguments: directory of the library's parent (`plugins/module_utils`), firewall backend whose libraries are loaded at
+once. Prints ``ready``; then reads one JSON object a line (``change``, ``params``, ``settings``, ``assume``, ``check``)
+and prints one. Every run is a process of its own, so none inherits what another one learned.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from typing import Any
 
 sys.path.insert(0, sys.argv[1])
 
-from _mwan import changes, host  # noqa: E402
-from _mwan.apply import ApplyError  # noqa: E402
-from _mwan.document import Document  # noqa: E402
-from _mwan.errors import InputError, KernelError  # noqa: E402
-from _mwan.flow import converge  # noqa: E402
-from _mwan.model import Settings  # noqa: E402
+from _mwan import changes, host
+from _mwan.apply import ApplyError
+from _mwan.document import Document
+from _mwan.errors import InputError, KernelError
+from _mwan.firewall.iptables import Iptables
+from _mwan.flow import converge
+from _mwan.model import Settings
 
 
 def run_program(command: list[str], text: str) -> tuple[int, str, str]:
@@ -59,7 +61,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def serve() -> None:
+def serve(backend: str) -> None:
+    if backend == "iptables":
+        Iptables().unavailable()  # loads python-iptables, which takes longer than a run
     print("ready", flush=True)
     for line in sys.stdin:
         child = os.fork()
@@ -67,8 +71,9 @@ def serve() -> None:
             print(json.dumps(answer(json.loads(line))), flush=True)
             os._exit(0)
         if os.waitpid(child, 0)[1] != 0:
-            print(json.dumps({"error": "the run ended without an answer; see its error output", "kind": "Crash"}), flush=True)
+            crash = {"error": "the run ended without an answer; see its error output", "kind": "Crash"}
+            print(json.dumps(crash), flush=True)
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[2])

@@ -33,7 +33,8 @@ class Talk:
     def ask(self) -> str:
         self.number += 1
         try:
-            self.sock.send(b"%d\n" % self.number)
+            end = b"\n" if self.job["protocol"] == "tcp" else b""
+            self.sock.send(b"%d%b" % (self.number, end))
             while True:
                 number, source = self.sock.recv(4096).decode().split("\n")[0].split(" ")
                 if int(number) == self.number:
