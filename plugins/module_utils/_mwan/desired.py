@@ -126,13 +126,25 @@ class _Compiler:
         if self.document.default_policy:
             yield IpRule(base + layout.DEFAULT_POLICY, self._table_of(self.document.default_policy, None))
 
-    def _by_address(self) -> Iterable[ResolvedLink]:
-        """For each source address the first link by id that has it; one that takes new connections goes first."""
-        chosen: dict[str, ResolvedLink] = {}
+    def _by_address(self) -> Iterator[ResolvedLink]:
+        """For each source address the first link by id that has it; one that takes new connections goes first.
+
+        The kernel asks again with the address it has chosen (ip_route_connect), so a rule for an address of several
+        links would take all of the router's own connections to one of them: where the default policy spreads over
+        them all, there is none.
+        """
+        spread = {m.link for policy in self.document.policies for m in policy.members if self._is_default(policy)}
+        holders: dict[str, list[ResolvedLink]] = {}
         ready = [link for link in self.links.values() if link.address and not link.pending]
         for link in sorted(ready, key=lambda item: (not self.health.takes_new(item.name), item.ident)):
-            chosen.setdefault(str(link.address), link)
-        return chosen.values()
+            holders.setdefault(str(link.address), []).append(link)
+        for links in holders.values():
+            serving = {link.name for link in links if self.health.takes_new(link.name)}
+            if len(serving) < 2 or not serving <= spread:
+                yield links[0]
+
+    def _is_default(self, policy: Policy) -> bool:
+        return policy.name == self.document.default_policy
 
     def _rule(self, priority: int, rule: Rule) -> IpRule:
         return IpRule(
