@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+"""The same as users run it: the playbook with check mode and diff, and the modules with what they refuse."""
+
+from __future__ import annotations
+
+import json
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import topology
+from lab.ansible import PlaybookResult, run_module, run_playbook
+from lab.state import snapshot
+from lab.topology import Topology
+from lab.traffic import AccessLogServer, fetch_many
+
+MODULES = ("mwan_link", "mwan_snat", "mwan_rpfilter", "mwan_policy")
+LINKS = {"links": [{"name": "isp_a", "device": "wan1", "gateway": "5.5.5.1"}]}
+
+
+def actions(result: PlaybookResult) -> list[str]:
+    return [
+        action for module in MODULES for answer in result.results_of(module) for action in answer.get("actions", [])
+    ]
+
+
+def test_check_shows_the_whole_plan_and_the_run_follows_it(backend: str) -> None:
+    with topology.two_links(weights=(3, 1)) as net:
+        net.variables["mwan_firewall_backend"] = backend
+        before = snapshot(net.router)
+        planned = run_playbook(net, check=True, diff=True)
+        assert snapshot(net.router) == before
+        assert planned.failed == 0
+        for words in ("+1999: from all lookup mwan_balanced", "nexthop via 5.5.5.1 dev wan1 weight 3", "rp_filter"):
+            assert words in planned.stdout
+        done = run_playbook(net)
+        assert actions(done) == actions(planned) != []
+        after = snapshot(net.router)
+        again = run_playbook(net, diff=True)
+        assert (again.changed, actions(again)) == (0, [])
+        assert snapshot(net.router) == after
+        with AccessLogServer(net.server):
+            fetched = fetch_many(net.client, 60)
+            assert (set(fetched.sources), fetched.failures) == ({"5.5.5.5", "6.6.6.6"}, [])
+
+
+def test_playbook_during_an_outage_changes_nothing(two_links: Topology) -> None:
+    net = two_links
+    run_playbook(net)
+    health = {"links": {"isp_a": {"state": "down"}}}
+    net.router.run(["tee", "/run/mwan/health.json"], input=json.dumps(health))
+    assert run_playbook(net).changed > 0, "the overlay itself is applied once"
+    before = snapshot(net.router)
+    assert run_playbook(net).changed == 0
+    assert snapshot(net.router) == before
+    assert "dev wan1" not in net.router.ip("route show table mwan_balanced")
+
+
+def test_change_is_planned_as_it_is_done(two_links: Topology) -> None:
+    """A link that goes and a weight that changes, in check mode on a router in service."""
+    net = two_links
+    run_playbook(net)
+    variables: dict[str, Any] = {
+        "mwan_links": net.variables["mwan_links"][:1],
+        "mwan_snat": net.variables["mwan_snat"][:1],
+        "mwan_policies": [{"name": "balanced", "members": [{"link": "isp_a"}], "last_resort": "blackhole"}],
+    }
+    before = snapshot(net.router)
+    planned = run_playbook(net, extra_vars=variables, check=True, diff=True)
+    assert snapshot(net.router) == before
+    assert actions(run_playbook(net, extra_vars=variables)) == actions(planned) != []
+    assert run_playbook(net, extra_vars=variables).changed == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "args", "message"),
+    [
+        ("mwan_link", {"links": [{"name": "isp_a", "device": "wan1", "gateway": "5.5.5"}]}, "gateway"),
+        ("mwan_link", {"links": [{**LINKS["links"][0], "address": "9.9.9.9"}]}, "is not an address of wan1"),
+        ("mwan_policy", {"policies": [{"name": "one", "members": [{"link": "isp_x"}]}]}, "isp_x"),
+        ("mwan_policy", {"default_policy": "nowhere"}, "nowhere"),
+        ("mwan_snat", {"snat": [{"link": "isp_x"}]}, "isp_x"),
+        ("mwan_rpfilter", {"mode": "none", "all": "strict"}, "cannot take effect"),
+        ("mwan_rpfilter", {"blackhole": ["0.0.0.0/0"]}, "would discard everything"),
+        ("mwan_link", {**LINKS, "mark_mask": "0x500"}, "has holes"),
+    ],
+)
+@pytest.mark.parametrize("check", [True, False])
+def test_bad_input_is_refused(
+    two_links: Topology, module: str, args: dict[str, Any], message: str, check: bool
+) -> None:
+    before = snapshot(two_links.router)
+    result = run_module(two_links, module, args, check=check)
+    assert result["failed"]
+    assert message in result["msg"]
+    assert snapshot(two_links.router) == before
+
+
+def run_with(net: Topology, python: str, prefix: list[str]) -> dict[str, Any]:
+    """mwan_link as run_module() runs it, with another interpreter or as another user."""
+    helpers = Path(run_module.__code__.co_filename).parent / "helpers" / "run_module.py"
+    run_module(net, "mwan_info")  # makes the collection's directory
+    arguments = json.dumps({**LINKS, "_ansible_check_mode": False})
+    command = [*prefix, python, str(helpers), str(net.lab.directory / "collections"), "multiwan.linux.mwan_link"]
+    done = net.router.run(command, check=False, input=arguments)
+    return dict(json.loads(done.stdout))
+
+
+def test_without_root_it_says_so(two_links: Topology) -> None:
+    two_links.lab.directory.chmod(0o755)
+    result = run_with(two_links, sys.executable, ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+    assert result["failed"]
+    assert "root" in result["msg"]
+    assert "become" in result["msg"]
+
+
+def test_without_pyroute2_it_names_the_package(two_links: Topology, tmp_path: Path) -> None:
+    """An interpreter of its own that has Ansible's modules, but not pyroute2."""
+    import ansible
+
+    venv.create(tmp_path / "bare", symlinks=True)
+    site = next((tmp_path / "bare" / "lib").iterdir()) / "site-packages"
+    (site / "ansible").symlink_to(Path(ansible.__file__).parent, target_is_directory=True)
+    result = run_with(two_links, str(tmp_path / "bare" / "bin" / "python"), [])
+    assert result["failed"]
+    assert "pyroute2" in result["msg"]
+    assert "python3-pyroute2" in result["msg"]
