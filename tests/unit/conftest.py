@@ -15,6 +15,6 @@ COMMON = {
     "database": None,
     "suppress_health_check": [HealthCheck.too_slow],
 }
-settings.register_profile("usual", max_examples=100, **COMMON)
+settings.register_profile("usual", max_examples=100, derandomize=True, **COMMON)
 settings.register_profile("long", max_examples=3000, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))

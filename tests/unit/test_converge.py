@@ -17,7 +17,7 @@ from _mwan.flow import Outcome, converge
 from _mwan.kernel import DEFAULT, MAIN, IpRule, Nexthop, Route
 from _mwan.model import Settings
 from unit.model_kernel import ModelRouter
-from unit.worlds import TWO_LINKS, apply, facts, set_health
+from unit.worlds import LAN, TWO_LINKS, apply, facts, set_health
 
 
 @pytest.fixture
@@ -282,6 +282,19 @@ def test_an_object_of_others_in_our_place_is_an_error_and_stays(router: ModelRou
     assert router.snapshot() == before
 
 
+@pytest.mark.parametrize(("old", "new"), [({"source": LAN}, {}), ({}, {"source": LAN}), ({"device": "lan0"}, {})])
+def test_a_rule_the_kernel_cannot_tell_from_its_successor_is_exchanged_in_one_go(
+    router: ModelRouter, old: dict[str, str], new: dict[str, str]
+) -> None:
+    rule = {"name": "office", "link": "isp_b"}
+    apply(router, {**TWO_LINKS, "rules": [{**rule, **old}]})
+    outcome = apply(router, {**TWO_LINKS, "rules": [{**rule, **new}]})
+    deleted, added = (action for action in outcome.actions if action.startswith("ip rule"))
+    assert deleted.startswith("ip rule delete priority 1200 ")
+    assert added.startswith("ip rule add priority 1200 ")
+    assert outcome.actions.index(added) == outcome.actions.index(deleted) + 1
+
+
 def test_info_tells_what_is_there_without_writing(router: ModelRouter) -> None:
     apply(router, TWO_LINKS)
     router.routing.insert_rule(IpRule(900, MAIN, mark=0x100, mask=0xFFFFFFFF), 4)
@@ -295,3 +308,20 @@ def test_info_tells_what_is_there_without_writing(router: ModelRouter) -> None:
     assert found["effective"]["rp_filter"]["wan1"] == "loose"
     assert found["links"]["isp_a"]["mark"] == "0x100"
     assert found["effective"]["defaults"]["mwan_isp_b"].startswith("default via 6.6.6.1 dev wan2 src 6.6.6.6")
+
+
+def test_a_gateway_that_stops_answering_is_no_change(router: ModelRouter) -> None:
+    """Told from its neighbour by its link-layer address, it would lose its inbound connections by a run in an outage."""
+    segment = {
+        "links": [
+            {"name": "one", "device": "seg0", "gateway": "192.168.100.1"},
+            {"name": "two", "device": "seg0", "gateway": "192.168.100.2"},
+        ],
+        "policies": [{"name": "both", "members": [{"link": "one"}, {"link": "two"}]}],
+        "default_policy": "both",
+    }
+    assert apply(router, segment).warnings == ()
+    router.set_facts(replace(facts(), neighbours={}))
+    outcome = apply(router, segment)
+    assert not outcome.changed
+    assert outcome.warnings == ()

@@ -256,7 +256,7 @@ def test_the_live_firewall_is_the_loaded_text_until_somebody_changes_it() -> Non
     assert store.live_firewall(files, port) == ""
     firewall = Firewall(0x3F00, (FirewallLink("isp_a", 0x100, "wan1"),))
     port.replace(firewall)
-    store.record_firewall(files, port, port.render(firewall))
+    store.record_firewall(files, port, firewall)
     assert store.live_firewall(files, port) == port.render(firewall)
     port.meddling = " a rule more,"
     assert store.live_firewall(files, port) == port.listing()

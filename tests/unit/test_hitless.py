@@ -106,11 +106,26 @@ def moves_to_unplugged(wish: Any, next_wish: Any, machine: Any) -> bool:
     return any(link["device"] in unplugged - {former.get(link["name"])} for link in next_wish["links"])
 
 
+def rewrites_a_match(wish: Any, next_wish: Any) -> bool:
+    """Whether a rule of the same place and target gets other matches.
+
+    The kernel may not hold both (IpRule.clashes); then the old goes right before the new comes, and for that instant
+    the rules after it decide.
+    """
+    pairs = zip(wish["rules"], next_wish["rules"], strict=False)
+    targets = ("link", "policy")
+    return any(
+        {**old, "name": ""} != {**new, "name": ""} and all(old.get(key) == new.get(key) for key in targets)
+        for old, new in pairs
+    )
+
+
 @given(worlds.wishes(), worlds.wishes(), worlds.machines(), worlds.machines(), worlds.healths(), worlds.healths())
 def test_no_step_leaves_a_connection_without_its_way(
     wish: Any, next_wish: Any, machine: Any, next_machine: Any, health: Any, next_health: Any
 ) -> None:
     assume(not moves_to_unplugged(wish, next_wish, next_machine))
+    assume(not rewrites_a_match(wish, next_wish))
 
     def look(router: ModelRouter) -> dict[str, Any]:
         return {
