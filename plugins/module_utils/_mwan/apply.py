@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from . import store
 from .errors import KernelError
+from .firewall.model import Firewall
 from .kernel import IpRule, Route
 from .plan import LoadedFirewall, Marked, Operation
 from .ports import Router
@@ -31,14 +32,18 @@ class ApplyError(RuntimeError):
         self.done = done
 
 
-def apply_plan(router: Router, operations: Iterable[Operation], names: Mapping[int, str]) -> None:
-    """Execute `operations` in order; raises ApplyError after undoing, last first, what was done."""
-    done: list[Operation] = []
+def apply_plan(
+    router: Router, operations: Iterable[Operation], names: Mapping[int, str], earlier: Iterable[Operation] = ()
+) -> None:
+    """Execute `operations` in order; raises ApplyError after undoing, last first, what was done, now and `earlier`."""
+    done = list(earlier)
     for operation in operations:
         try:
             execute(router, operation)
         except KernelError as exc:
-            standing = _undo(router, done)
+            # loading a firewall takes several writes, so one that was refused may have been carried out in part
+            begun = [operation] if operation.kind.endswith("firewall") else []
+            standing = _undo(router, done + begun)
             undone = [item.describe(names) for item in done if item not in standing]
             raise ApplyError(
                 operation.describe(names), exc, undone, [item.describe(names) for item in standing]
@@ -68,7 +73,9 @@ def execute(router: Router, operation: Operation) -> None:
         router.sysctl.write(operation.subject, str(after))
     elif operation.kind == "file":
         router.files.write(operation.subject, after if isinstance(after, str) else None)
-    elif operation.kind == "firewall":
+    elif operation.kind == "document":
+        router.files.write(operation.subject, after if isinstance(after, str) else None, store.PRIVATE)
+    elif operation.kind in ("firewall", "former firewall"):
         _execute_firewall(router, operation.subject, after if isinstance(after, LoadedFirewall) else None)
     elif isinstance(before, Marked):
         router.routing.flush_connections(before.mark, before.mask)
@@ -86,7 +93,6 @@ def _execute_firewall(router: Router, backend: str, after: LoadedFirewall | None
     port = router.firewalls[backend]
     if after is None or not after.model:
         port.remove()
-        store.record_firewall(router.files, port, "")
     else:
         port.replace(after.model)
-        store.record_firewall(router.files, port, port.render(after.model))
+    store.record_firewall(router.files, port, after.model if after else Firewall(mask=0))

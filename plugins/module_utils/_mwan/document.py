@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from . import ids, values
+from . import ids, layout, values
 from .errors import InputError
 from .model import Link, Policy, RpFilter, Rule, Settings, Snat
 
@@ -77,6 +77,8 @@ class Document:
     def check(self) -> Document:
         """Return this document with ids for every name; raises InputError where its parts do not fit together."""
         values.unique("rules", (item.name for item in self.rules))
+        self._check_room()
+        values.unique("snat", ("{} from {}".format(item.link, ", ".join(item.sources) or "all") for item in self.snat))
         # routing tables are named after both
         values.unique(
             "links and policies", [link.name for link in self.links] + [policy.name for policy in self.policies]
@@ -88,6 +90,13 @@ class Document:
 
     def _names(self) -> list[str]:
         return [link_id(link.name) for link in self.links] + [policy_id(policy.name) for policy in self.policies]
+
+    def _check_room(self) -> None:
+        room = layout.DEFAULT_POLICY - layout.RULES
+        if len(self.rules) > room:
+            raise InputError(
+                "rules", len(self.rules), "are too many", f"Give {room} at most, one for each rule priority"
+            )
 
     def _check_references(self) -> None:
         links = {link.name for link in self.links}

@@ -127,7 +127,7 @@ class Run:
 
     def _facts(self, document: Document) -> Facts:
         """The kernel's facts; where links share a device, their gateways' link-layer addresses are looked up first."""
-        facts = self.router.routing.facts()
+        facts = self._known_facts()
         shared = {
             (link.device, link.gateway) for link in document.links if link.gateway and document.shares_device(link)
         }
@@ -135,7 +135,11 @@ class Run:
         if not missing:
             return facts
         self.router.routing.learn_neighbours((device, str(gateway)) for device, gateway in missing)
-        return self.router.routing.facts()
+        return self._known_facts()
+
+    def _known_facts(self) -> Facts:
+        facts = self.router.routing.facts()
+        return replace(facts, neighbours={**store.known_neighbours(self.router.files), **facts.neighbours})
 
     def compile(self, document: Document) -> tuple[Desired, LoadedFirewall]:
         """What the document comes to by the facts; worked out once for each that is equal."""
@@ -165,6 +169,7 @@ class Run:
             sysctls=self.router.sysctl.read(keys),
             files={path: self.router.files.read(path) for path in paths},
             firewall=store.live_firewall(self.router.files, self.port),
+            former_firewall=self._former_listing(),
         )
 
     def observe_after(self, assumed: Document) -> State:
@@ -190,22 +195,30 @@ class Run:
         state = replace(desired.state, firewall=firewall.text, sysctls={**desired.state.sysctls, **given_back})
         desired = replace(desired, state=state)
         live = LoadedFirewall(former, observed.firewall)
-        transition = self._loaded(firewall.model.keeping(former)) if observed.firewall else firewall
+        # none when the final rules are live: then nothing leads to the links that go any more
+        settled = observed.firewall in ("", firewall.text)
+        transition = firewall if settled else self._loaded(firewall.model.keeping(former))
         operations = make_plan(state, observed, document.settings, firewall, live, transition)
-        return desired, tuple(self._address(item) for item in operations) + self._former_backend()
+        return desired, tuple(self._address(item) for item in operations) + self._former_backend(observed)
 
     def _address(self, operation: Operation) -> Operation:
         return replace(operation, subject=self.port.name) if operation.kind == "firewall" else operation
 
-    def _former_backend(self) -> tuple[Operation, ...]:
-        """The rules of the backend used until now, to be removed once the other one serves."""
+    def _former_listing(self) -> str:
+        """The live rules of the backend used until now, where another one takes over."""
         former = self.stored.backend
-        if former in (None, self.port.name):
+        if former is None or former == self.port.name:
+            return ""
+        port = self.router.firewalls[former]
+        return "" if port.unavailable() else port.listing()
+
+    def _former_backend(self, observed: State) -> tuple[Operation, ...]:
+        """The removal of those rules, once the other backend serves."""
+        former, listing = self.stored.backend, observed.former_firewall
+        if not listing:
             return ()
-        port = self.router.firewalls[str(former)]
-        listing = "" if port.unavailable() else port.listing()
         model = compile_state(self.stored, self.facts, self.health, realms=former == "iptables").firewall
-        return (Operation("firewall", LoadedFirewall(model, listing), None, str(former)),) if listing else ()
+        return (Operation("former firewall", LoadedFirewall(model, listing), None, str(former)),)
 
     def _given_back(self, desired: State, observed: State) -> Mapping[str, str]:
         return {
@@ -229,7 +242,8 @@ class Run:
         if planned.operations:
             self._verify(names)
         if planned.document != self.stored:
-            store.save_document(self.router.files, planned.document)
+            texts = self.router.files.read(store.DOCUMENT), store.document_file(planned.document)
+            apply_plan(self.router, [Operation("document", *texts, store.DOCUMENT)], names, planned.operations)
 
     def _verify(self, names: Mapping[int, str]) -> None:
         """Look again: a plan that is not empty now means the kernel, or someone else, did not keep what was set."""

@@ -90,6 +90,19 @@ class IpRule:
     suppress_default: bool = False
     family: int = IPV4
 
+    MATCHES = ("source", "destination", "device", "mark", "mask", "protocol", "source_port", "destination_port")
+
+    def clashes(self, other: IpRule) -> bool:
+        """Whether the kernel cannot tell the two apart in every request.
+
+        What a request leaves out is wild: source and destination when a rule is added (rule_exists), every match
+        when it is deleted (rule_find, both net/core/fib_rules.c).
+        """
+        if (self.family, self.priority, self.table) != (other.family, other.priority, other.table):
+            return False
+        pairs = [(getattr(self, name), getattr(other, name)) for name in self.MATCHES]
+        return all(mine in (None, its) for mine, its in pairs) or all(its in (None, mine) for mine, its in pairs)
+
     def words(self, table: str) -> str:
         """Selector and action as `ip rule` takes and prints them, without the priority."""
         parts = [f"from {self.source or 'all'}"]
@@ -160,6 +173,8 @@ class State:
     files: Mapping[str, str | None] = field(default_factory=dict)
     # what the live firewall was loaded from, or its drifted listing; '' when there is none
     firewall: str = ""
+    # the listing of what another backend carried for us until now
+    former_firewall: str = ""
 
     def with_routes(self, gone: Route | None, come: Route | None) -> State:
         return replace(self, routes=self.routes - {gone} | ({come} if come else set()))

@@ -143,8 +143,8 @@ class Rule:
             raise InputError(option, dict(data), "does not name one target", "Give either policy or link")
         rule = cls(
             name=values.name(option + ".name", data.get("name")),
-            source=_optional(values.prefix, option, data, "source"),
-            destination=_optional(values.prefix, option, data, "destination"),
+            source=_optional(values.restriction, option, data, "source"),
+            destination=_optional(values.restriction, option, data, "destination"),
             device=_optional(values.device, option, data, "device"),
             protocol=_optional(lambda o, v: values.choice(o, v, PROTOCOLS), option, data, "protocol"),
             source_port=_optional(values.ports, option, data, "source_port"),
@@ -246,7 +246,7 @@ class RpFilter:
     @staticmethod
     def _blackhole(option: str, item: Any) -> str:
         prefix = values.prefix(option + ".blackhole", item)
-        if prefix == "0.0.0.0/0":
+        if prefix == values.EVERYWHERE:
             raise InputError(
                 option + ".blackhole", item, "would discard everything", "Name the networks that must never be routed"
             )

@@ -73,6 +73,8 @@ class Operation:
             return f"conntrack -D --mark 0x{value.mark:x}/0x{value.mask:x}"
         if self.kind == "sysctl":
             return f"sysctl {self.subject} = {self.after} (was {self.before})"
+        if self.kind == "document":
+            return f"store {self.subject}"
         if self.kind == "file":
             return f"{self.verb} file {self.subject}"
         return f"{self.verb} {self.subject} rules"
@@ -109,25 +111,48 @@ class _Planner:
         self.settings = settings
         self.link_tables = {rule.table for rule in desired.rules | observed.rules if rule.mark is not None}
         self.live_tables = {rule.table for rule in desired.rules}
+        # tables that will have a way out; what leads to the others is led away before they lose theirs
+        self.serving = {route.table for route in desired.routes if route.kind == "unicast"}
+        come, gone = desired.rules - observed.rules, observed.rules - desired.rules
+        self.clashing = {rule for rule in gone if any(rule.clashes(other) for other in come)}
+        self.led_to = {rule.table for rule in observed.rules}
+        self.pinned_tables = {rule.table for rule in observed.rules if rule.mark is not None}
 
     def steps(self, firewall: LoadedFirewall, live: LoadedFirewall, transition: LoadedFirewall) -> Iterator[Operation]:
         yield from self._files()
         yield from self._sysctls(closing=False)
-        yield from self._put_routes(self._is_link_route)
+        unknown = {link.device for link in transition.model.links} - {link.device for link in live.model.links}
+        yield from self._put_routes(lambda route: self._is_link_route(route) and not self._moves(route, unknown))
         yield from self._add_rules(self._is_base)
         yield from _load_firewall(live, transition)
-        yield from self._put_routes(lambda route: not self._is_link_route(route))
-        yield from self._delete_routes(lambda route: not self._is_link_route(route) and route.table in self.live_tables)
+        yield from self._put_routes(lambda route: self._is_link_route(route) and self._moves(route, unknown))
+        yield from self._put_routes(lambda route: not self._is_link_route(route) and not self._refuses(route))
+        yield from self._delete_routes(self._goes_early)
         yield from self._add_rules(lambda rule: not self._is_base(rule))
         yield from self._delete_rules(lambda rule: not self._is_base(rule))
+        yield from self._put_routes(lambda route: not self._is_link_route(route) and self._refuses(route))
+        yield from self._delete_routes(lambda route: route.table in self.live_tables and not self._goes_early(route))
         yield from _load_firewall(transition, firewall)
         yield from self._delete_rules(self._is_base)
-        yield from self._delete_routes(lambda route: self._is_link_route(route) or route.table not in self.live_tables)
+        yield from self._delete_routes(lambda route: route.table not in self.live_tables)
         yield from self._flushes()
         yield from self._sysctls(closing=True)
 
     def _is_link_route(self, route: Route) -> bool:
         return route.table in self.link_tables or route.table == MAIN
+
+    def _goes_early(self, route: Route) -> bool:
+        """Old routes of policies that stay go before rules lead there, but for the last way out of a policy."""
+        stays = not self._is_link_route(route) and route.table in self.live_tables
+        return stays and (route.kind != "unicast" or route.table in self.serving)
+
+    def _refuses(self, route: Route) -> bool:
+        """Whether it would refuse what is still led to its table, and will be led elsewhere."""
+        return route.kind != "unicast" and route.table in self.led_to and route.table not in self.serving
+
+    def _moves(self, route: Route, unknown: set[str]) -> bool:
+        """Whether a link in use goes to a device that the firewall does not know before it is loaded."""
+        return route.table in self.pinned_tables and any(hop.device in unknown for hop in route.nexthops)
 
     def _is_base(self, rule: IpRule) -> bool:
         """Rules that lead nothing anywhere new: main's networks, pins, bound sources."""
@@ -144,19 +169,24 @@ class _Planner:
             yield Operation("route", present.get(route.key), route)
 
     def _delete_routes(self, wanted: Any) -> Iterator[Operation]:
-        """Delete what no desired route replaces, worst metric last, so that refusals go after the ways out."""
+        """Delete what no desired route replaces; refusals first, so that where none is to stay the next table serves."""
         kept = {route.key for route in self.desired.routes}
         gone = (route for route in self.observed.routes if route.key not in kept)
-        for route in _ordered_routes(filter(wanted, gone)):
+        for route in sorted(_ordered_routes(filter(wanted, gone)), key=lambda route: route.kind == "unicast"):
             yield Operation("route", route, None)
 
     def _add_rules(self, wanted: Any) -> Iterator[Operation]:
+        """Add; what the kernel cannot hold beside a new rule goes right before it."""
         for rule in _ordered_rules(filter(wanted, self.desired.rules - self.observed.rules)):
+            for gone in _ordered_rules(self.clashing):
+                if gone.clashes(rule):
+                    yield Operation("rule", gone, None)
             yield Operation("rule", None, rule)
 
     def _delete_rules(self, wanted: Any) -> Iterator[Operation]:
         """Last priority first: traffic is led away before what it rested on goes."""
-        for rule in reversed(_ordered_rules(filter(wanted, self.observed.rules - self.desired.rules))):
+        gone = self.observed.rules - self.desired.rules - self.clashing
+        for rule in reversed(_ordered_rules(filter(wanted, gone))):
             yield Operation("rule", rule, None)
 
     def _flushes(self) -> Iterator[Operation]:
@@ -216,6 +246,8 @@ def step(state: State, operation: Operation) -> State:
         return replace(state, sysctls={**state.sysctls, operation.subject: str(after)})
     if operation.kind == "file":
         return replace(state, files={**state.files, operation.subject: after})  # type: ignore[dict-item]
+    if operation.kind == "former firewall":
+        return replace(state, former_firewall="")
     if operation.kind == "firewall":
         return replace(state, firewall=after.text if isinstance(after, LoadedFirewall) else "")
     return state

@@ -11,6 +11,7 @@ from typing import Any
 
 from .document import Document
 from .errors import InputError
+from .firewall.model import Firewall
 from .health import Health
 from .ports import FilePort, FirewallPort
 
@@ -38,10 +39,9 @@ def document_text(document: Document) -> str:
     return json.dumps(document.dump(), indent=2, sort_keys=True) + "\n"
 
 
-def save_document(files: FilePort, document: Document) -> None:
-    """Store the document; an empty one leaves no file."""
-    text = None if document == Document() else document_text(document)
-    files.write(DOCUMENT, text, PRIVATE)
+def document_file(document: Document) -> str | None:
+    """The text of the document's file; an empty document has none."""
+    return None if document == Document() else document_text(document)
 
 
 def load_health(files: FilePort) -> Health:
@@ -69,12 +69,29 @@ def live_firewall(files: FilePort, port: FirewallPort) -> str:
     return listing
 
 
-def record_firewall(files: FilePort, port: FirewallPort, text: str) -> None:
-    """Remember what was loaded and how the kernel lists it."""
-    if not text:
-        files.write(FIREWALL, None)
+def known_neighbours(files: FilePort) -> dict[tuple[str, str], str]:
+    """The link-layer addresses of gateways by (device, address) that the live firewall was loaded with.
+
+    A gateway that does not answer for a while keeps its address here, so that an outage is not taken for a change.
+    """
+    record = _json(files.read(FIREWALL))
+    listed = record.get("neighbours", ()) if isinstance(record, dict) else ()
+    return {(device, gateway): mac for device, gateway, mac in listed}
+
+
+def record_firewall(files: FilePort, port: FirewallPort, firewall: Firewall) -> None:
+    """Remember what was loaded, how the kernel lists it, and the neighbours it was made with."""
+    if not firewall:
+        known = _json(files.read(FIREWALL))
+        if isinstance(known, dict) and known.get("backend") == port.name:
+            files.write(FIREWALL, None)
         return
-    record = {"backend": port.name, "text": text, "listing": _digest(port.listing())}
+    record = {
+        "backend": port.name,
+        "text": port.render(firewall),
+        "listing": _digest(port.listing()),
+        "neighbours": [(link.device, link.gateway, link.mac) for link in firewall.shared() if link.mac],
+    }
     files.write(FIREWALL, json.dumps(record), PRIVATE)
 
 

@@ -21,6 +21,9 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 # '+' and '*' at the end make iptables and nft match every device that begins so.
 # IFNAMSIZ is 16 with the final NUL; the kernel's dev_valid_name() refuses '/', ':' and white space.
 DEVICE = re.compile(r"[^\s/:\"]{1,15}\Z")
+# "all" and "default" are sysctl directories beside those of devices (sysctl_dev_name_is_allowed).
+RESERVED = (".", "..", "all", "default")
+EVERYWHERE = "0.0.0.0/0"
 # RTNH_F weights are stored as one byte holding weight - 1 (struct rtnexthop.rtnh_hops).
 MAX_WEIGHT = 256
 MAX_TIER = 9
@@ -35,7 +38,7 @@ def name(option: str, value: Any) -> str:
 
 
 def device(option: str, value: Any) -> str:
-    if not isinstance(value, str) or not DEVICE.match(value) or value in (".", "..") or value[-1] in "+*":
+    if not isinstance(value, str) or not DEVICE.match(value) or value in RESERVED or value[-1] in "+*":
         raise InputError(
             option, value, "is not a network device name", "Give the name that 'ip link' shows, such as eth1 or ppp0"
         )
@@ -66,10 +69,16 @@ def prefix(option: str, value: Any) -> str:
         raise InputError(option, value, "is not an IPv4 network", remedy) from None
 
 
+def restriction(option: str, value: Any) -> str | None:
+    """An IPv4 network to match, None for the one that matches everything."""
+    network = prefix(option, value)
+    return None if network == EVERYWHERE else network
+
+
 def prefixes(option: str, listed: Iterable[Any]) -> tuple[str, ...]:
-    """IPv4 networks as the shortest sorted list that covers the same addresses; overlaps are joined."""
+    """IPv4 networks as the shortest sorted list that covers the same addresses; overlaps are joined, all is none."""
     networks = (ipaddress.IPv4Network(prefix(option, item)) for item in listed)
-    return tuple(str(network) for network in ipaddress.collapse_addresses(networks))
+    return tuple(str(network) for network in ipaddress.collapse_addresses(networks) if network.prefixlen)
 
 
 def integer(option: str, value: Any, low: int, high: int) -> int:
