@@ -259,8 +259,10 @@ class Netlink:
         """Covers IPv4 and IPv6; mark 0 is refused, because the kernel takes it for everything."""
         if not mark:
             raise KernelError("conntrack -D", "mark 0", "would delete every connection of the host")
-        from pyroute2 import NFCTSocket
-        from pyroute2.netlink.exceptions import NetlinkError
+        # seldom needed, and slow to load
+        with _bare_package("pyroute2"):
+            from pyroute2.netlink.exceptions import NetlinkError
+            from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket
 
         conntrack = NFCTSocket()
         try:
