@@ -24,6 +24,7 @@ FLOWS = 60
 WEIGHT_CHANGES = 10
 BACKENDS = ("nftables", "iptables")
 LINKS = 3
+MODULES = 5  # that run when a link comes or goes
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _trials(backend: str, changes: int) -> list[Trial]:
             ("a link is removed", lambda: router.converge(LINKS - 1), 1, gone),
         ]
         return [
-            Trial(what, backend, number, _under_flood(topology, step, seconds * max(number, 4)), removed)
+            Trial(what, backend, number, _under_flood(topology, step, seconds * max(number, MODULES)), removed)
             for what, step, number, removed in steps
         ]
 
@@ -97,7 +98,7 @@ def _duration(work: Callable[[], None]) -> float:
 
 def _under_flood(topology: Topology, step: Callable[[], None], expected: float) -> FloodResult:
     """The flood begins before the change and outlasts it; a flood that was over too early would prove nothing."""
-    seconds = 1.0 + 2.5 * expected
+    seconds = 2.0 + 4.0 * expected  # the flood takes processors from the modules
     flood = UdpFlood(topology.client, topology.server, pps=PPS, seconds=seconds, flows=FLOWS)
     began = time.monotonic()
     time.sleep(0.5)

@@ -7,9 +7,9 @@ flows are established, prints ``ready``, and after a line on standard input send
 ``role: connections``: opens TCP connections one after the other for `seconds` and resets each. Prints a JSON object.
 ``role: server``: answers the first datagrams and accepts connections on `port` until standard input ends.
 
-The sender hands the kernel SEGMENTS datagrams at a time (UDP_SEGMENT). The client's device cannot take that, so the
-client's kernel splits them before they leave: every packet crosses the router by itself, and what is measured is the
-router's work more than system calls and Python.
+The sender hands the kernel `segments` datagrams at a time (UDP_SEGMENT). With more than one, the client's device
+cannot take that, so its kernel splits them before they leave: every packet crosses the router by itself, and what is
+measured is the router's work more than system calls and Python.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from itertools import cycle
 from typing import Any
 
 UDP_SEGMENT = 103  # linux/udp.h
-SEGMENTS, SIZE = 64, 18  # 18 octets of payload make the shortest Ethernet frame
+SIZE = 18  # octets of payload that make the shortest Ethernet frame
+BURST = 512  # packets between two looks at the clock
 RESET = struct.pack("ii", 1, 0)
 ANSWER_SECONDS, TRIES = 0.5, 10
 
@@ -54,12 +55,13 @@ def send_packets(job: dict[str, Any]) -> dict[str, float]:
     flows = cycle([connected(next(names), job["port"]) for _ in range(job["flows"])])
     print("ready", flush=True)
     sys.stdin.readline()
-    payload = b"\0" * (SEGMENTS * SIZE)
+    segments = job["segments"]
+    payload = b"\0" * (segments * SIZE)
     began, busy, sent = time.monotonic(), time.process_time(), 0
     while (now := time.monotonic()) - began < job["seconds"]:
-        for _ in range(8):
+        for _ in range(BURST // segments):
             next(flows).send(payload)
-        sent += 8 * SEGMENTS
+        sent += BURST
     return {"sent": sent, "seconds": now - began, "cpu": time.process_time() - busy}
 
 
