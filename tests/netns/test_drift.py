@@ -28,7 +28,7 @@ ROUTING = {
     "ip rule add pref 1150 from 10.0.0.0/8 lookup 1001 proto 77": "ip rule delete ... 1150",
     "ip route del default table 1001 metric 0": "ip route add default via 5.5.5.1 dev wan1",
     "ip route del prohibit default table 1001 metric 1000000": "ip route add prohibit default",
-    "ip route replace default via 6.6.6.7 dev wan2 src 6.6.6.6 proto 77 table 1002": "route replace default via 6.6.6.1",
+    "ip route replace default via 6.6.6.7 dev wan2 src 6.6.6.6 proto 77 table 1002": "replace default via 6.6.6.1",
     "ip route change default table 1003 metric 1 proto 77 nexthop via 5.5.5.1 dev wan1 weight 1 "
     "nexthop via 6.6.6.1 dev wan2 weight 1": "weight 3",
     "ip route del default table 1003 metric 1": "ip route add default ... nexthop",
@@ -102,7 +102,7 @@ def drift_is_found_and_repaired(net: Topology, engine: Engine, command: str, wor
     assert without_own_foreign_rules(snapshot(net.router)) == without_own_foreign_rules(good), (
         f"{command}: not repaired"
     )
-    assert engine.apply().actions == [], command
+    assert engine.links().actions == [], command
 
 
 def without_own_foreign_rules(state: dict[str, str]) -> dict[str, str]:
@@ -116,6 +116,7 @@ def test_routing_sysctls_and_files(two_links: Topology) -> None:
         engine.settle(**VARIABLES)
         for command, words in {**ROUTING, **SYSCTLS, **FILES}.items():
             drift_is_found_and_repaired(two_links, engine, command, words)
+        assert engine.apply().actions == []
         fetched = fetch_many(two_links.client, 50)
         assert (set(fetched.sources), fetched.failures) == ({"5.5.5.5", "6.6.6.6"}, [])
 
@@ -125,13 +126,14 @@ def test_firewall(two_links: Topology, backend: str) -> None:
         engine.settle(**VARIABLES)
         for command in FIREWALL[backend]:
             drift_is_found_and_repaired(two_links, engine, command, f"{backend} rules")
+        assert engine.apply().actions == []
         fetched = fetch_many(two_links.client, 50)
         assert (set(fetched.sources), fetched.failures) == ({"5.5.5.5", "6.6.6.6"}, [])
         assert two_links.spoofed() == 0
 
 
 def test_firewall_of_a_shared_device(shared_segment: Topology, backend: str) -> None:
-    """The gateway's new link-layer address is followed."""
+    """The gateway's new link-layer address is followed, once the kernel has seen it."""
     net = shared_segment
     with Engine(net, backend) as engine, AccessLogServer(net.router):
         engine.settle()
@@ -141,6 +143,7 @@ def test_firewall_of_a_shared_device(shared_segment: Topology, backend: str) -> 
         provider.ip("link set cust up")
         provider.ip("route replace default via 100.64.2.2 dev inet")
         net.router.ip("neigh flush dev wan0")
+        net.router.run(["ping", "-c1", "-W2", "192.168.100.2"])
         assert engine.links().has(f"{backend} rules")
         assert engine.apply().actions == []
         assert fetch_many(net.server, 40, list(net.sources.values()), sources=["7.7.7.71"]).failures == []

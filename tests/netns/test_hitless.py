@@ -93,7 +93,7 @@ def test_change_loses_nothing(backend: str, change: Change) -> None:
     with topology.many_links(3) as net, Engine(net, backend) as engine:
         engine.settle(**declared(net, 1, 2))
         with EchoServer(net.server), EchoServer(net.router), long_flows(net):
-            flood = UdpFlood(net.client, net.server, pps=PPS, seconds=1.5, flows=12)
+            flood = UdpFlood(net.client, net.server, pps=PPS, seconds=1.0, flows=12)
             change(engine)
             result = flood.wait()
         assert (result.lost - result.dropped_by_machine, result.duplicates) == (0, 0)

@@ -27,9 +27,8 @@ def actions(result: PlaybookResult) -> list[str]:
     ]
 
 
-def test_check_shows_the_whole_plan_and_the_run_follows_it(backend: str) -> None:
+def test_check_shows_the_whole_plan_and_the_run_follows_it() -> None:
     with topology.two_links(weights=(3, 1)) as net:
-        net.variables["mwan_firewall_backend"] = backend
         before = snapshot(net.router)
         planned = run_playbook(net, check=True, diff=True)
         assert snapshot(net.router) == before
