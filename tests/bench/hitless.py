@@ -78,15 +78,15 @@ def _trials(backend: str, changes: int) -> list[Trial]:
 
         gone = topology.uplinks[f"link{LINKS}"].source
         seconds = _duration(lambda: router.policy(LINKS - 1, first_weight=9))
-        steps: list[tuple[str, Callable[[], None], int, str | None]] = [
-            ("nothing", lambda: time.sleep(seconds * changes), 0, None),
-            ("weights change", weights, changes, None),
-            ("a link is added", lambda: router.converge(LINKS), 1, None),
-            ("a link is removed", lambda: router.converge(LINKS - 1), 1, gone),
+        steps: list[tuple[str, Callable[[], None], int, int, str | None]] = [
+            ("nothing", lambda: time.sleep(seconds * changes), 0, changes, None),
+            ("weights change", weights, changes, changes, None),
+            ("a link is added", lambda: router.converge(LINKS), 1, MODULES, None),
+            ("a link is removed", lambda: router.converge(LINKS - 1), 1, MODULES, gone),
         ]
         return [
-            Trial(what, backend, number, _under_flood(topology, step, seconds * max(number, MODULES)), removed)
-            for what, step, number, removed in steps
+            Trial(what, backend, made, _under_flood(topology, step, seconds * modules), removed)
+            for what, step, made, modules, removed in steps
         ]
 
 
