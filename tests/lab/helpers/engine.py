@@ -47,8 +47,10 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     def assumed(document: Document) -> Document:
         return changes.assume(with_settings(document, settings), request["assume"])
 
+    earlier = None if request["assume"] is None else assumed
+
     try:
-        outcome = converge(host.open_router(run_program), changed, check=request["check"], assume=assumed)
+        outcome = converge(host.open_router(run_program), changed, check=request["check"], assume=earlier)
     except (InputError, KernelError, ApplyError) as error:
         return {"error": str(error), "kind": type(error).__name__}
     return {
