@@ -34,10 +34,11 @@ def run(module: AnsibleModule, change: Change) -> None:
         return change(with_settings(document, params), params)
 
     def assumed(document: Document) -> Document:
-        return changes.assume(with_settings(document, params), params["assume"] or {})
+        return changes.assume(with_settings(document, params), params["assume"])
 
     def work() -> Outcome:
-        return converge(open_router(module), altered, check=module.check_mode, assume=assumed)
+        earlier = None if params["assume"] is None else assumed
+        return converge(open_router(module), altered, check=module.check_mode, assume=earlier)
 
     outcome = guarded(module, work)
     for warning in outcome.warnings:

@@ -53,8 +53,8 @@ options:
       last_resort:
         description:
           - What happens to new connections while no member can carry them.
-          - V(unreachable) tells the sender, V(blackhole) discards, V(main) lets the lookup go on, to the rules that follow,
-            the default policy, and at last the main routing table.
+          - V(unreachable) tells the sender, V(blackhole) discards, V(main) lets the lookup go on, to the rules that
+            follow, the default policy, and at last the main routing table.
         type: str
         choices: [unreachable, blackhole, main]
         default: unreachable

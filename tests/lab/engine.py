@@ -104,7 +104,7 @@ class Engine(Helper):
         )
 
     def links(self, check: bool = False, purge: bool = False) -> Outcome:
-        assume = {**self._policies(), "snat": self._snat(), "purge": True} if purge else {}
+        assume = {**self._policies(), "snat": self._snat(), "purge": True} if purge else None
         return self.run("links", {"links": self._links(), "state": "present", "purge": purge}, check, assume)
 
     def snat(self, check: bool = False, purge: bool = False) -> Outcome:
@@ -142,7 +142,7 @@ class Engine(Helper):
     ) -> Outcome:
         """One module: `change` is links, snat, rp_filter or policies. Raises RefusedError."""
         request = {
-            "change": change, "params": params, "check": check, "assume": assume or {}, "settings": self._settings()
+            "change": change, "params": params, "check": check, "assume": assume, "settings": self._settings()
         }  # fmt: skip
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -140,7 +140,7 @@ class Routing:
         self.flushed.append((mark, mask))
         self.faults.written()
 
-    def learn_neighbours(self, wanted: Iterable[tuple[str, str]]) -> None:
+    def learn_neighbours(self, wanted: Iterable[tuple[str, str]], seconds: float) -> None:
         """Gateways in this world do not answer unless the test's facts have them."""
 
 

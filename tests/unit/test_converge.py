@@ -13,6 +13,7 @@ from _mwan import changes, inspection, store
 from _mwan.apply import ApplyError
 from _mwan.document import Document
 from _mwan.errors import InputError, KernelError
+from _mwan.firewall.model import Firewall, FirewallLink
 from _mwan.flow import Outcome, converge
 from _mwan.kernel import DEFAULT, MAIN, IpRule, Nexthop, Route
 from _mwan.model import Settings
@@ -52,9 +53,10 @@ def play(router: ModelRouter, tasks: Any = TASKS, check: bool = False) -> list[O
 
 
 def task(router: ModelRouter, change: Any, params: Mapping[str, Any], known: Mapping[str, Any], check: bool) -> Outcome:
-    return converge(
-        router.ports, lambda stored: change(stored, params), check, lambda stored: changes.assume(stored, known)
-    )
+    def assumed(stored: Document) -> Document:
+        return changes.assume(stored, known)
+
+    return converge(router.ports, lambda stored: change(stored, params), check, assumed if known else None)
 
 
 def test_a_second_run_changes_nothing(router: ModelRouter) -> None:
@@ -264,13 +266,18 @@ def test_a_default_policy_that_serves_may_lose_all_its_links(router: ModelRouter
     assert kinds == {"unreachable"}
 
 
-def test_the_connections_of_a_link_that_goes_are_forgotten_after_everything_else(router: ModelRouter) -> None:
+def test_the_connections_of_a_link_that_goes_begin_anew_and_what_came_late_is_forgotten(router: ModelRouter) -> None:
     apply(router, TWO_LINKS)
     outcome = apply(router, NEXT)
-    assert router.routing.flushed == [(0x100, 0x3F00)]
-    assert outcome.actions.index("conntrack -D --mark 0x100/0x3f00") > max(
-        index for index, action in enumerate(outcome.actions) if action.startswith("ip ")
-    )
+    assert router.routing.flushed == [(0x100, 0x3F00)] * 2
+    first, last = positions(outcome.actions, "conntrack -D --mark 0x100/0x3f00")
+    _with_old_pins, without_old_pins = positions(outcome.actions, "replace nftables rules")
+    assert first < without_old_pins < last
+    assert last > max(index for index, action in enumerate(outcome.actions) if action.startswith("ip "))
+
+
+def positions(actions: list[str], wanted: str) -> list[int]:
+    return [index for index, action in enumerate(actions) if action == wanted]
 
 
 def test_an_object_of_others_in_our_place_is_an_error_and_stays(router: ModelRouter) -> None:
@@ -311,7 +318,7 @@ def test_info_tells_what_is_there_without_writing(router: ModelRouter) -> None:
 
 
 def test_a_gateway_that_stops_answering_is_no_change(router: ModelRouter) -> None:
-    """Told from its neighbour by its link-layer address, it would lose its inbound connections by a run in an outage."""
+    """Told from its neighbour by that address, it would lose its inbound connections by a run in an outage."""
     segment = {
         "links": [
             {"name": "one", "device": "seg0", "gateway": "192.168.100.1"},
@@ -325,3 +332,21 @@ def test_a_gateway_that_stops_answering_is_no_change(router: ModelRouter) -> Non
     outcome = apply(router, segment)
     assert not outcome.changed
     assert outcome.warnings == ()
+
+
+def test_in_check_mode_drift_is_told_by_the_task_that_would_repair_it(router: ModelRouter) -> None:
+    play(router)
+    rule = next(iter(router.ports.routing.rules()))
+    router.ports.routing.change_rule(rule, None)
+    assert [outcome.changed for outcome in play(router, check=True)] == [True, False, False, False]
+
+
+def test_a_link_that_goes_from_a_shared_device_keeps_its_gateway_until_nothing_leads_there() -> None:
+    pair = (
+        FirewallLink("one", 0x100, "seg0", "192.168.100.1", "02:00:00:00:00:01", 1),
+        FirewallLink("two", 0x200, "seg0", "192.168.100.2", "02:00:00:00:00:02", 2),
+    )
+    alone = Firewall(0x3F00, (FirewallLink("one", 0x100, "seg0"),))
+    assert alone.keeping(Firewall(0x3F00, pair)).links == pair
+    assert alone.keeping(alone) == alone
+    assert Firewall(0x3F00, pair).keeping(alone).links == pair

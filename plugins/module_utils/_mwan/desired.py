@@ -175,20 +175,16 @@ class _Compiler:
         return {**self._forwarding_sysctls(), **self._rp_filter_sysctls()}
 
     def _forwarding_sysctls(self) -> dict[str, str]:
-        """What makes the kernel spread and forward.
+        """What makes the kernel spread and forward: forwarding comes with the first policy, when source NAT is there.
 
         fib_multipath_use_neigh and ignore_routes_with_linkdown make the kernel itself skip dead nexthops
         (ip-sysctl.rst).
         """
-        if not self.links:
-            return {}
-        wanted = {
-            "net/ipv4/fib_multipath_hash_policy": str(Settings.HASHES[self.settings.multipath_hash]),
-            "net/ipv4/fib_multipath_use_neigh": "1",
-        }
-        for link in self.links.values():
-            wanted[f"net/ipv4/conf/{link.device}/ignore_routes_with_linkdown"] = "1"
-        if self.settings.ip_forward:
+        wanted = {f"net/ipv4/conf/{link.device}/ignore_routes_with_linkdown": "1" for link in self.links.values()}
+        if self.document.policies:
+            wanted["net/ipv4/fib_multipath_hash_policy"] = str(Settings.HASHES[self.settings.multipath_hash])
+            wanted["net/ipv4/fib_multipath_use_neigh"] = "1"
+        if self.document.policies and self.settings.ip_forward:
             wanted["net/ipv4/ip_forward"] = "1"
         return wanted
 

@@ -29,6 +29,10 @@ from .resolve import check_present
 
 Change = Callable[[Document], Document]
 
+# Seconds. The kernel repeats an unanswered ARP request after one; a gateway on the segment answers in milliseconds.
+NEIGHBOUR_WAIT = 1.0
+PATIENCE = 0.2
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -68,7 +72,7 @@ def converge(
         assumed = (assume(stored) if check and assume else stored).check()
         wanted = change(assumed).check()
         run = Run(router, store.load_health(router.files), stored, wanted, strict)
-        observed = run.observe_after(assumed) if check else run.observe()
+        observed = run.observe_after(assumed) if check and assume else run.observe()
         planned = run.plan(observed)
         if not check:
             run.apply(planned)
@@ -117,6 +121,8 @@ class Run:
         self.router = router
         self.health = health
         self.stored = stored
+        # the document the live firewall was made from; in check mode the one assumed before this run
+        self.former = stored
         self.wanted = wanted
         self._compiled: list[tuple[Document, tuple[Desired, LoadedFirewall]]] = []
         self.facts = self._facts(wanted)
@@ -126,20 +132,21 @@ class Run:
         self.port = choose_backend(router, wanted)
 
     def _facts(self, document: Document) -> Facts:
-        """The kernel's facts; where links share a device, their gateways' link-layer addresses are looked up first."""
-        facts = self._known_facts()
-        shared = {
-            (link.device, link.gateway) for link in document.links if link.gateway and document.shares_device(link)
-        }
-        missing = {pair for pair in shared if pair[0] in facts.devices} - facts.neighbours.keys()
-        if not missing:
-            return facts
-        self.router.routing.learn_neighbours((device, str(gateway)) for device, gateway in missing)
-        return self._known_facts()
+        """The kernel's facts; where links share a device, their gateways' link-layer addresses are looked up first.
 
-    def _known_facts(self) -> Facts:
+        A gateway that does not answer keeps the address it had, and is not waited for as long.
+        """
         facts = self.router.routing.facts()
-        return replace(facts, neighbours={**store.known_neighbours(self.router.files), **facts.neighbours})
+        shared = {
+            (link.device, str(link.gateway)) for link in document.links if link.gateway and document.shares_device(link)
+        }
+        silent = {pair for pair in shared if pair[0] in facts.devices} - facts.neighbours.keys()
+        if not silent:
+            return facts
+        known = store.known_neighbours(self.router.files)
+        self.router.routing.learn_neighbours(silent, PATIENCE if silent <= known.keys() else NEIGHBOUR_WAIT)
+        facts = self.router.routing.facts()
+        return replace(facts, neighbours={**known, **facts.neighbours})
 
     def compile(self, document: Document) -> tuple[Desired, LoadedFirewall]:
         """What the document comes to by the facts; worked out once for each that is equal."""
@@ -175,7 +182,9 @@ class Run:
     def observe_after(self, assumed: Document) -> State:
         """What would be there once `assumed` had been converged."""
         observed = self.observe()
-        return predict(observed, self._operations(assumed, observed)[1]) if assumed != self.stored else observed
+        after = predict(observed, self._operations(assumed, observed)[1])
+        self.former = assumed
+        return after
 
     def plan(self, observed: State) -> _Planned:
         desired, operations = self._operations(self.wanted, observed)
@@ -190,7 +199,7 @@ class Run:
 
     def _operations(self, document: Document, observed: State) -> tuple[Desired, tuple[Operation, ...]]:
         desired, firewall = self.compile(document)
-        former = self.compile(self.stored)[0].firewall
+        former = self.compile(self.former)[0].firewall
         given_back = self._given_back(desired.state, observed)
         state = replace(desired.state, firewall=firewall.text, sysctls={**desired.state.sysctls, **given_back})
         desired = replace(desired, state=state)
@@ -262,10 +271,10 @@ def choose_backend(router: Router, document: Document) -> FirewallPort:
     For "auto" the one in use here, else nftables unless the host's firewall is legacy iptables.
     """
     declared = document.settings.firewall_backend
+    if document.backend and declared in (AUTO, document.backend):
+        return router.firewalls[document.backend]
     if declared != AUTO:
         return _usable(router, declared)
-    if document.backend and not router.firewalls[document.backend].unavailable():
-        return router.firewalls[document.backend]
     order = ("iptables", "nftables") if router.legacy_firewall else ("nftables", "iptables")
     problems = []
     for name in order:

@@ -83,7 +83,6 @@ IFF_UP, IFF_POINTOPOINT, IFF_NOARP = 0x1, 0x10, 0x80
 NUD_USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # reachable, stale, delay, probe, noarp, permanent
 IFA_F_SECONDARY = 0x01
 DISCARD_PORT = 9
-NEIGHBOUR_WAIT = 1.0  # seconds; the kernel repeats an unanswered ARP request after one
 
 
 class Netlink:
@@ -272,11 +271,11 @@ class Netlink:
         finally:
             conntrack.close()
 
-    def learn_neighbours(self, wanted: Iterable[tuple[str, str]]) -> None:
+    def learn_neighbours(self, wanted: Iterable[tuple[str, str]], seconds: float) -> None:
         missing = set(wanted)
         for device, address in missing:
             _knock(device, address)
-        deadline = time.monotonic() + NEIGHBOUR_WAIT
+        deadline = time.monotonic() + seconds
         while missing and time.monotonic() < deadline:
             time.sleep(0.02)
             missing -= dict(self._neighbours()).keys()

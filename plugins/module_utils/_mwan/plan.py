@@ -119,12 +119,14 @@ class _Planner:
         self.pinned_tables = {rule.table for rule in observed.rules if rule.mark is not None}
 
     def steps(self, firewall: LoadedFirewall, live: LoadedFirewall, transition: LoadedFirewall) -> Iterator[Operation]:
+        # what new connections will use
         yield from self._files()
         yield from self._sysctls(closing=False)
         unknown = {link.device for link in transition.model.links} - {link.device for link in live.model.links}
         yield from self._put_routes(lambda route: self._is_link_route(route) and not self._moves(route, unknown))
         yield from self._add_rules(self._is_base)
         yield from _load_firewall(live, transition)
+        # what leads them there, and away from what goes
         yield from self._put_routes(lambda route: self._is_link_route(route) and self._moves(route, unknown))
         yield from self._put_routes(lambda route: not self._is_link_route(route) and not self._refuses(route))
         yield from self._delete_routes(self._goes_early)
@@ -132,9 +134,12 @@ class _Planner:
         yield from self._delete_rules(lambda rule: not self._is_base(rule))
         yield from self._put_routes(lambda route: not self._is_link_route(route) and self._refuses(route))
         yield from self._delete_routes(lambda route: route.table in self.live_tables and not self._goes_early(route))
+        # links that go: their connections begin anew over the others while late packets still find their pins
+        yield from self._flushes()
         yield from _load_firewall(transition, firewall)
         yield from self._delete_rules(self._is_base)
         yield from self._delete_routes(lambda route: route.table not in self.live_tables)
+        # and what those late packets began is forgotten, so that a later link with the same id does not inherit it
         yield from self._flushes()
         yield from self._sysctls(closing=True)
 
@@ -169,7 +174,7 @@ class _Planner:
             yield Operation("route", present.get(route.key), route)
 
     def _delete_routes(self, wanted: Any) -> Iterator[Operation]:
-        """Delete what no desired route replaces; refusals first, so that where none is to stay the next table serves."""
+        """Delete what no desired route replaces; refusals first: where none is to stay, the next table serves."""
         kept = {route.key for route in self.desired.routes}
         gone = (route for route in self.observed.routes if route.key not in kept)
         for route in sorted(_ordered_routes(filter(wanted, gone)), key=lambda route: route.kind == "unicast"):
@@ -190,7 +195,7 @@ class _Planner:
             yield Operation("rule", rule, None)
 
     def _flushes(self) -> Iterator[Operation]:
-        """Forget the connections of links that are gone, so that a later link with the same id does not inherit them.
+        """Forget the connections of links that go.
 
         Not when no link is left: then the host's own routing carries on what it can.
         """

@@ -37,8 +37,8 @@ class RoutingPort(Protocol):
     def flush_connections(self, mark: int, mask: int) -> None:
         """Delete the connections that carry `mark` under `mask`; raises KernelError."""
 
-    def learn_neighbours(self, wanted: Iterable[tuple[str, str]]) -> None:
-        """Have the kernel look up the link-layer address of each (device, address), for a second at most."""
+    def learn_neighbours(self, wanted: Iterable[tuple[str, str]], seconds: float) -> None:
+        """Have the kernel look up the link-layer address of each (device, address), waiting so long at most."""
 
 
 class SysctlPort(Protocol):

@@ -83,14 +83,28 @@ class Firewall:
         return tuple(first.values())
 
     def keeping(self, old: Firewall) -> Firewall:
-        """This firewall, and the links of `old` on devices which this one no longer uses.
+        """This firewall, and the links of `old` that go.
 
         Loaded while routes still send new connections over links that are about to go, so that none of them
-        leaves without a pin and a source address.
+        leaves without a pin and a source address. Only what would take a staying link's packets is left out: a
+        link that goes from a device which another has to itself, and had not shared with it before.
         """
-        used = {link.device for link in self.links}
-        kept = tuple(link for link in old.links if link.device not in used)
-        devices = {link.device for link in kept}
-        snat = tuple(rule for rule in old.snat if rule.device in devices)
-        links = tuple(sorted(self.links + kept, key=lambda link: (link.mark, link.device)))
-        return replace(self, links=links, snat=self.snat + snat)
+        shared_before = {(link.mark, link.device): link for link in old.shared()}
+        staying = tuple(link if link.shared else shared_before.get(_place(link), link) for link in self.links)
+        places = {_place(link) for link in staying}
+        exclusive = {link.device for link in staying if not link.shared}
+        used = {link.device for link in staying}
+        kept = tuple(
+            link
+            for link in old.links
+            if _place(link) not in places
+            and (link.device not in used or (link.shared and link.device not in exclusive))
+        )
+        marks = {_place(link) for link in kept}
+        snat = tuple(rule for rule in old.snat if (rule.mark, rule.device) in marks)
+        # staying links first: they are the fallback of a device they share
+        return replace(self, links=staying + kept, snat=self.snat + snat) if kept else self
+
+
+def _place(link: FirewallLink) -> tuple[int, str]:
+    return link.mark, link.device
