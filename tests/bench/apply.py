@@ -67,7 +67,7 @@ def _ways(links: int, rounds: int) -> Timings:
     with many_links(links) as topology:
         _prepare(topology)
         by_hand = ByHand.of(topology, int(topology.variables["mwan_mark_mask"], 0))
-        for _ in range(rounds):
+        for _unused in range(rounds):
             for backend in BACKENDS:
                 _engine_round(topology, backend, timings)
             _scripts_round(topology, by_hand, timings)
@@ -211,7 +211,7 @@ def _arguments(topology: Topology) -> dict[str, dict[str, Any]]:
 
 def _processes(topology: Topology, rounds: int) -> dict[str, list[float]]:
     taken: dict[str, list[float]] = {}
-    for _ in range(rounds):
+    for _unused in range(rounds):
         for module, arguments in _arguments(topology).items():
             began = time.perf_counter()
             _check_no_op(module, run_module(topology, module, arguments, diff=False))
@@ -235,7 +235,7 @@ def _tasks(topology: Topology, rounds: int, loop: int) -> dict[str, list[float]]
     playbook = topology.lab.directory / "no-ops.json"
     playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
     taken: dict[str, list[float]] = {module: [] for module in arguments}
-    for _ in range(rounds):
+    for _unused in range(rounds):
         result = run_playbook(topology, playbook)
         if result.changed:
             raise LabError(f"the modules were to find nothing to do:\n{result.stdout}")

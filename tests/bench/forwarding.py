@@ -80,7 +80,7 @@ class Side:
         assert process.stdout is not None
         if process.stdout.readline() != "ready\n":
             raise LabError(f"{self.router.lab}: the {role} sender did not start")
-        said, _ = process.communicate("go\n", timeout=seconds + 30)
+        said, _unused = process.communicate("go\n", timeout=seconds + 30)
         return dict(json.loads(said))
 
 

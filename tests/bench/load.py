@@ -36,7 +36,7 @@ def connected(destination: str, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.connect((destination, port))
     sock.settimeout(ANSWER_SECONDS)
-    for _ in range(TRIES):
+    for _unused in range(TRIES):
         sock.send(b"hello")
         try:
             sock.recv(64)
@@ -52,14 +52,14 @@ def connected(destination: str, port: int) -> socket.socket:
 
 def send_packets(job: dict[str, Any]) -> dict[str, float]:
     names = cycle(job["destinations"])
-    flows = cycle([connected(next(names), job["port"]) for _ in range(job["flows"])])
+    flows = cycle([connected(next(names), job["port"]) for _unused in range(job["flows"])])
     print("ready", flush=True)
     sys.stdin.readline()
     segments = job["segments"]
     payload = b"\0" * (segments * SIZE)
     began, busy, sent = time.monotonic(), time.process_time(), 0
     while (now := time.monotonic()) - began < job["seconds"]:
-        for _ in range(BURST // segments):
+        for _unused in range(BURST // segments):
             next(flows).send(payload)
         sent += BURST
     return {"sent": sent, "seconds": now - began, "cpu": time.process_time() - busy}
@@ -94,7 +94,7 @@ def serve(job: dict[str, Any]) -> dict[str, float]:
 
 
 def accept_all(listener: socket.socket) -> None:
-    for _ in range(256):
+    for _unused in range(256):
         try:
             descriptor, _peer = listener._accept()  # type: ignore[attr-defined]  # no socket object: half the time
         except OSError:  # none left, or reset before it was accepted

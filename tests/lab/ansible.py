@@ -161,7 +161,7 @@ def _environment(directory: Path, collections: Path, color: bool) -> dict[str, s
 def _recap(stdout: str) -> dict[str, int]:
     plain = re.sub(r"\x1b\[[0-9;]*m", "", stdout).rpartition("PLAY RECAP")[2]
     totals = dict.fromkeys(("ok", "changed", "unreachable", "failed", "skipped", "rescued", "ignored"), 0)
-    for _, counts in RECAP.findall(plain):
+    for _unused, counts in RECAP.findall(plain):
         for item in counts.split():
             name, number = item.split("=")
             totals[name] += int(number)

@@ -68,7 +68,7 @@ class Host:
     def _await_ready(self) -> None:
         assert self._holder.stdout is not None
         assert self._holder.stderr is not None
-        readable, _, _ = select.select([self._holder.stdout], [], [], START_SECONDS)
+        readable, _unused, _unused = select.select([self._holder.stdout], [], [], START_SECONDS)
         if not readable or self._holder.stdout.readline() != "ready\n":
             self._holder.kill()
             raise LabError(f"host {self.name} did not start: {self._holder.stderr.read()}")

@@ -114,7 +114,7 @@ class Lab:
         wanted, self._wanted = self._wanted, {}
         busy = [(name, self.hosts[name].configure(ip, "\n".join(nft))) for name, (ip, nft) in wanted.items()]
         said = [(name, process.communicate(timeout=30)[0], process.returncode) for name, process in busy]
-        if any(code for _, _, code in said):
+        if any(code for _unused, _unused, code in said):
             raise LabError("\n".join(f"{name}: {text}" for name, text, code in said if code))
 
     def close(self) -> None:

@@ -34,7 +34,7 @@ class Helper:
 
     def end(self, timeout: float = 30.0) -> str:
         """Close its input and return what it printed; again does nothing."""
-        printed, _ = self._process.communicate(timeout=timeout)
+        printed, _unused = self._process.communicate(timeout=timeout)
         return printed
 
     def __enter__(self) -> Any:

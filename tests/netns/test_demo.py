@@ -67,7 +67,7 @@ def test_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
     time.sleep(2.0)  # the playbook runs
     assert leftovers(tmp_path)
     demo.send_signal(signal.SIGINT)
-    rest, _ = demo.communicate(timeout=30)
+    rest, _unused = demo.communicate(timeout=30)
     assert demo.returncode == 130, rest
     assert "Traceback" not in rest
     deadline = time.monotonic() + 5

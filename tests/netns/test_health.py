@@ -28,7 +28,7 @@ def test_no_new_connection_on_a_resting_link(
     request: pytest.FixtureRequest, backend: str, name: str, state: str
 ) -> None:
     net: Topology = request.getfixturevalue(name)
-    (resting, source), (_, other) = net.sources.items()
+    (resting, source), (_unused, other) = net.sources.items()
     with Engine(net, backend) as engine, AccessLogServer(net.server), EchoServer(net.server):
         engine.settle()
         with Talk(net.client, want=source) as pinned:

@@ -252,7 +252,7 @@ def test_two_labs_do_not_meet(two_links: Topology) -> None:
 def test_trials_never_share_a_port() -> None:
     with Lab() as lab:
         host = lab.host("one")
-        first = [host.take_ports(100) for _ in range(5)]
+        first = [host.take_ports(100) for _unused in range(5)]
         assert len(set(first)) == 5
 
 

@@ -57,7 +57,7 @@ def test_protocol_tells_connections_apart(backend: str, protocol: str) -> None:
     with topology.two_links() as net, Engine(net, backend) as engine, EchoServer(net.server):
         other = {"tcp": "udp", "udp": "tcp"}[protocol]
         engine.settle(mwan_rules=[rule(protocol=protocol, link="isp_a"), rule(protocol=other, link="isp_b")])
-        for _ in range(5):
+        for _unused in range(5):
             with Talk(net.client, protocol=protocol) as one, Talk(net.client, protocol=other) as another:
                 assert (one.ask(), another.ask()) == (A, B)
 

@@ -136,7 +136,7 @@ def test_bench_with_two_routers_on_one_segment(backend: str) -> None:
             assert fetched.failures == []
             assert about(server.sources(), {"192.168.122.65": 3, "192.168.122.66": 1})
             with Talk(net.client, want="192.168.122.66") as talk, impair.provider_unplugged(net, "router1"):
-                assert [talk.ask() for _ in range(5)] == ["192.168.122.66"] * 5
+                assert [talk.ask() for _unused in range(5)] == ["192.168.122.66"] * 5
 
 
 def test_existing_routers_are_told_apart_for_inbound_connections(existing_routers: Topology, backend: str) -> None:

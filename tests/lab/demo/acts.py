@@ -216,7 +216,7 @@ class Acts:
         )
         clients = self.net.client_addresses
         with LongLivedTcp(self.net.client, number=FLOWS, interval=INTERVAL, sources=clients, grace=1.0) as flows:
-            counted = Counter(peer for _, peer in established(self.net.server, f"sport = :{ECHO_PORT}"))
+            counted = Counter(peer for _unused, peer in established(self.net.server, f"sport = :{ECHO_PORT}"))
             rows = [(name, source, str(counted[source])) for name, source in self.net.sources.items()]
             self.screen.table(("link", "source", "connections"), rows)
             self.screen.line()
@@ -282,7 +282,7 @@ class Acts:
         self.check(silence < LONGEST_SILENCE, f"those of the other link never waited {limit} for an answer")
 
     def caught_up(self) -> bool:
-        queues = [queue for queue, _ in established(self.net.client, f"dport = :{ECHO_PORT}")]
+        queues = [queue for queue, _unused in established(self.net.client, f"dport = :{ECHO_PORT}")]
         return all(queue < MOST_UNACKNOWLEDGED for queue in queues)
 
     # The end

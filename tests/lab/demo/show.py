@@ -106,10 +106,10 @@ class Screen:
                 for cell, width, is_right in zip(row, widths, right, strict=True)
             ]
             if shares:
-                cells.append("| expected" if number == 0 else self.bar(*shares[number - 1], room))
+                cells.append("| expected" if number == 0 else self.gauge(*shares[number - 1], room))
             self.line((INDENT + INDENT.join(cells)).rstrip(), *(["dim"] if number == 0 else []))
 
-    def bar(self, share: float, expected: float, room: int) -> str:
+    def gauge(self, share: float, expected: float, room: int) -> str:
         """A stroke stands where `expected` is; `room` is for a share of one and the stroke."""
         cells = [self.block if cell < round(share * (room - 1)) else " " for cell in range(room)]
         cells[round(expected * (room - 1))] = "|"

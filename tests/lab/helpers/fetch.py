@@ -72,7 +72,7 @@ async def run(job: dict[str, Any]) -> list[dict[str, Any]]:
         for number in numbers:
             results.append(await trial(job, number, ports))
 
-    await asyncio.gather(*(worker() for _ in range(min(job["concurrency"], job["count"]))))
+    await asyncio.gather(*(worker() for _unused in range(min(job["concurrency"], job["count"]))))
     return results
 
 

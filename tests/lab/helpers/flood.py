@@ -29,7 +29,7 @@ class Sender:
         self.job = job
         self.errors = 0
         self.padding = b"\0" * (job["size"] - HEADER.size)
-        self.sockets = [self.connected() for _ in range(job["flows"])]
+        self.sockets = [self.connected() for _unused in range(job["flows"])]
         self.numbers = [0] * job["flows"]
 
     def connected(self) -> socket.socket:
@@ -41,7 +41,7 @@ class Sender:
         """A send that reports the ICMP error of an earlier packet has sent nothing: it is repeated once."""
         packet = HEADER.pack(flow, self.numbers[flow]) + self.padding
         self.numbers[flow] += 1
-        for _ in range(2):
+        for _unused in range(2):
             try:
                 self.sockets[flow].send(packet)
                 return
@@ -62,8 +62,8 @@ class Sender:
 class Receiver:
     def __init__(self, job: dict[str, Any]) -> None:
         self.job = job
-        self.seen = [bytearray(job["packets"] // job["flows"] + 1) for _ in range(job["flows"])]
-        self.sources: list[set[str]] = [set() for _ in range(job["flows"])]
+        self.seen = [bytearray(job["packets"] // job["flows"] + 1) for _unused in range(job["flows"])]
+        self.sources: list[set[str]] = [set() for _unused in range(job["flows"])]
         self.duplicates = 0
         self.socket = receiving_socket(job["port"])
 

@@ -70,9 +70,9 @@ class EchoConnection(asyncio.Protocol):
 
 def echo_datagrams(sock: socket.socket) -> None:
     """Answer what waits, from the address that was asked (IP_PKTINFO): a wildcard socket would let routing choose."""
-    for _ in range(256):
+    for _unused in range(256):
         try:
-            data, ancillary, _, peer = sock.recvmsg(2048, 256)
+            data, ancillary, _unused, peer = sock.recvmsg(2048, 256)
             sock.sendmsg([data + b" " + peer[0].encode()], from_asked_address(ancillary), 0, peer)
         except BlockingIOError:
             return
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--http", type=int)
     parser.add_argument("--log")
     parser.add_argument("--echo", type=int)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _unused, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     asyncio.run(serve(parser.parse_args()))
 

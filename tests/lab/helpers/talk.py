@@ -48,7 +48,7 @@ class Talk:
 
 
 def connected(job: dict[str, Any]) -> Talk:
-    for _ in range(ATTEMPTS):
+    for _unused in range(ATTEMPTS):
         talk = Talk(job)
         if job["want"] in ("", talk.ask()):
             return talk
@@ -58,7 +58,7 @@ def connected(job: dict[str, Any]) -> Talk:
 def main() -> None:
     talk = connected(json.loads(sys.argv[1]))
     print("ready", flush=True)
-    for _ in sys.stdin:
+    for _unused in sys.stdin:
         print(talk.ask(), flush=True)
 
 

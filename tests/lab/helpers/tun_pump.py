@@ -36,7 +36,7 @@ def enter_network(pid: str) -> None:
 
 def carry(source: int, sink: int) -> None:
     """Everything that waits, at most 64 packets so that the other direction gets its turn."""
-    for _ in range(64):
+    for _unused in range(64):
         try:
             packet = os.read(source, LARGEST)
         except BlockingIOError:
@@ -57,7 +57,7 @@ def main() -> None:
     for fd in other:
         poll.register(fd, select.POLLIN)
     while True:
-        for fd, _ in poll.poll():
+        for fd, _unused in poll.poll():
             carry(fd, other[fd])
 
 

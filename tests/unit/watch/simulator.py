@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
+from math import ceil
 from random import Random
 
 from _mwan.watch.judge import Change, Watch
@@ -93,7 +94,7 @@ class Simulation:
         self.paths = paths
         self.random = Random(seed)
         self.now = 0.0
-        self.watch = Watch(settings, {name: "up" for name in settings} if adopted is None else adopted, 0.0)
+        self.watch = Watch(settings, dict.fromkeys(settings, "up") if adopted is None else adopted, 0.0)
         self.seen: list[Seen] = []
         self.probes = 0
         self._stops = sorted(stops)
@@ -102,6 +103,8 @@ class Simulation:
         self._events: list[tuple[float, int, str, str, int, int]] = []
         self._generation = dict.fromkeys(settings, 0)
         self._pace = {name: self.watch.pace(name, 0.0) for name in settings}
+        # seq -> when the probe is due, and in which generation of the link's schedule
+        self._planned: dict[int, tuple[float, int]] = {}
         self._kernel: dict[int, tuple[bool, str]] = {}
         for name in settings:
             self._schedule(name, 0.0)
@@ -151,12 +154,17 @@ class Simulation:
             late.append(heappop(self._events))
         for event in late:
             if event[2] == "send":
-                # on the absolute schedule: what was missed is not made up for
-                heappush(self._events, (self.now + event[0] % self.settings[event[3]].interval, *event[1:]))
+                self._skip(event[3], event[4], event[5])
             else:
                 self._handle(event)
         self.watch.lag(seconds, self.now)
         self._decide()
+
+    def _skip(self, link: str, target: int, seq: int) -> None:
+        """Go on with the schedule where it is now; what was missed is not made up for."""
+        at, generation = self._planned.pop(seq)
+        interval = self._pace[link].interval
+        self._plan(at + interval * ceil((self.now - at) / interval), link, target, generation)
 
     def _decide(self) -> None:
         self.seen += [Seen(self.now, change) for change in self.watch.decide(self.now)]
@@ -173,7 +181,13 @@ class Simulation:
         targets = [*range(len(self.settings[link].targets)), *([GATEWAY] if pace.gateway else [])]
         for place, target in enumerate(targets):
             at = self.now + delay + place * pace.interval / len(targets)
-            self._push(at, "send", link, target, self._generation[link])
+            self._plan(at, link, target, self._generation[link])
+
+    def _plan(self, at: float, link: str, target: int, generation: int) -> None:
+        """An absolute schedule, from which each probe is a little late: the targets' probes stay spread."""
+        number = next(self._seq)
+        self._planned[number] = at, generation
+        self._push(at + self._pace[link].interval * JITTER * self.random.random(), "send", link, target, number)
 
     def _push(self, at: float, kind: str, link: str, target: int, number: int) -> None:
         heappush(self._events, (at, next(self._order), kind, link, target, number))
@@ -181,8 +195,7 @@ class Simulation:
     def _handle(self, event: tuple[float, int, str, str, int, int]) -> None:
         _at, _order, kind, link, target, number = event
         if kind == "send":
-            if number == self._generation[link]:
-                self._send(event)
+            self._send(link, target, number)
         elif kind == "reply":
             self.watch.replied(link, target, number, self.now)
         elif kind == "refusal":
@@ -190,9 +203,11 @@ class Simulation:
         else:
             self.watch.kernel(link, *self._kernel.pop(number), self.now)
 
-    def _send(self, event: tuple[float, int, str, str, int, int]) -> None:
-        at, _order, _kind, link, target, number = event
-        seq, now, path = next(self._seq), self.now, self.paths[link]
+    def _send(self, link: str, target: int, seq: int) -> None:
+        now, path = self.now, self.paths[link]
+        at, generation = self._planned.pop(seq)
+        if generation != self._generation[link]:
+            return
         self.probes += 1
         self.watch.sent(link, target, seq, now)
         if path.refused and path.refuses(now):
@@ -201,5 +216,4 @@ class Simulation:
             delay = path.reply_after(target, now, self.random)
             if delay is not None:
                 self._push(now + delay, "reply", link, target, seq)
-        interval = self._pace[link].interval
-        self._push(at + interval * (1 + JITTER * (self.random.random() - 0.5)), "send", link, target, number)
+        self._plan(at + self._pace[link].interval, link, target, generation)

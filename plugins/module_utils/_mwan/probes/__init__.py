@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from .arp import ArpProbe
 from .attempts import PATIENCE
@@ -21,6 +22,7 @@ from .command import CommandProbe
 from .dns import DnsProbe
 from .http import STATUS, HttpProbe
 from .icmp import IcmpProbe
+from .lookup import lookup
 from .tcp import TcpProbe
 
 __all__ = [
@@ -33,12 +35,17 @@ __all__ = [
     "Probe",
     "Sink",
     "TcpProbe",
+    "lookup",
     "make",
 ]
 
 
 def make(target: Mapping[str, Any], binding: Binding, sink: Sink, loop: asyncio.AbstractEventLoop) -> Probe:
-    """The probe of one target, by its `kind` and the options that kind's class names; raises ValueError or KeyError."""
+    """The probe of one target, by its `kind` and the keys of watch.target_spec.Target.
+
+    The caller has filled in the `address` of an `arp` target (the link's gateway) and that of an `http` target whose URL
+    has a name (lookup()). Raises KeyError for what is missing, ValueError for what cannot be used.
+    """
     return MAKERS[target["kind"]](target, binding, sink, loop)
 
 
@@ -51,9 +58,10 @@ def _tcp(target: Mapping[str, Any], binding: Binding, sink: Sink, loop: asyncio.
 
 
 def _http(target: Mapping[str, Any], binding: Binding, sink: Sink, loop: asyncio.AbstractEventLoop) -> Probe:
+    address = target.get("address") or urlsplit(target["url"]).hostname or ""
     return HttpProbe(
         target["url"],
-        target["address"],
+        address,
         binding,
         sink,
         loop,
@@ -66,11 +74,11 @@ def _http(target: Mapping[str, Any], binding: Binding, sink: Sink, loop: asyncio
 def _dns(target: Mapping[str, Any], binding: Binding, sink: Sink, loop: asyncio.AbstractEventLoop) -> Probe:
     return DnsProbe(
         target["address"],
-        target["name"],
+        target["query"],
         binding,
         sink,
         loop,
-        record=target.get("record", "A"),
+        record=target.get("record", "NS"),
         port=target.get("port", 53),
     )
 

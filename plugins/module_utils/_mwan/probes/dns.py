@@ -35,7 +35,7 @@ class DnsProbe(DatagramProbe):
         sink: Sink,
         loop: asyncio.AbstractEventLoop,
         *,
-        record: str = "A",
+        record: str = "NS",
         port: int = 53,
     ) -> None:
         super().__init__(binding, sink, loop)
@@ -56,7 +56,7 @@ class DnsProbe(DatagramProbe):
 
     def transmit(self, sock: socket.socket, seq: int) -> None:
         identifier = self._new_identifier()
-        sock.send(HEADER.pack(identifier, RECURSION_DESIRED, 1, 0, 0, 0) + self.question)
+        sock.send(query(identifier, self.question))
         self._open[identifier] = seq
         if len(self._open) > MOST_OPEN:
             self._open.popitem(last=False)
@@ -68,15 +68,11 @@ class DnsProbe(DatagramProbe):
                 return identifier
 
     def answered(self, data: bytes, when: float) -> None:
-        if len(data) < HEADER.size:
-            return
-        identifier, flags, *_ = HEADER.unpack_from(data)
-        echoed = data[HEADER.size : HEADER.size + len(self.question)].lower()  # RFC 4343: case is the server's choice
-        if not flags & RESPONSE or echoed != self.question:
-            return
-        seq = self._open.pop(identifier, None)
-        if seq is not None:
-            self._judge(seq, when, flags & RCODE)
+        if is_answer(data, self.question):
+            identifier, flags, *_ = HEADER.unpack_from(data)
+            seq = self._open.pop(identifier, None)
+            if seq is not None:
+                self._judge(seq, when, flags & RCODE)
 
     def _judge(self, seq: int, when: float, code: int) -> None:
         if code in (NO_ERROR, NAME_ERROR):
@@ -89,6 +85,18 @@ class DnsProbe(DatagramProbe):
         if len(packet) < 2:
             return self.latest
         return self._open.get(int.from_bytes(packet[:2], "big"))
+
+
+def query(identifier: int, asked: bytes) -> bytes:
+    return HEADER.pack(identifier, RECURSION_DESIRED, 1, 0, 0, 0) + asked
+
+
+def is_answer(data: bytes, asked: bytes) -> bool:
+    """Whether it answers this question; the identifier is the caller's to compare."""
+    if len(data) < HEADER.size:
+        return False
+    echoed = data[HEADER.size : HEADER.size + len(asked)].lower()  # RFC 4343: case is the server's choice
+    return bool(HEADER.unpack_from(data)[1] & RESPONSE) and echoed == asked
 
 
 def question(name: str, record: str) -> bytes:

@@ -10,7 +10,6 @@ import errno
 import io
 import socket
 import ssl
-from collections.abc import Collection
 from functools import lru_cache
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from urllib.parse import urlsplit
@@ -19,7 +18,7 @@ from .attempts import PATIENCE
 from .binding import Binding, Sink, reason
 from .tcp import ConnectingProbe
 
-STATUS = (200, 204)
+STATUS = 200
 PORTS = {"http": 80, "https": 443}
 END_OF_HEAD = b"\r\n\r\n"
 MOST_BYTES = 65536
@@ -32,7 +31,7 @@ class WrongAnswerError(Exception):
 class HttpProbe(ConnectingProbe):
     """GET `url` from `address`; the name in the URL is only said to the server, never resolved.
 
-    A reply is one of the wanted `status`, with `body` in its first 64 KiB when one is given. Another status, another
+    A reply is one of the wanted `status` with `body` in its first 64 KiB when one is given. Another status, another
     body, a certificate of somebody else, no HTTP, and a connection refused or broken off are refused(); `verify` False
     takes any certificate, for a router whose clock is wrong. Raises ValueError for a URL of another kind.
     """
@@ -45,7 +44,7 @@ class HttpProbe(ConnectingProbe):
         sink: Sink,
         loop: asyncio.AbstractEventLoop,
         *,
-        status: Collection[int] = STATUS,
+        status: int = STATUS,
         body: str = "",
         verify: bool = True,
         patience: float = PATIENCE,
@@ -56,7 +55,7 @@ class HttpProbe(ConnectingProbe):
         super().__init__(address, parts.port or PORTS[parts.scheme], binding, sink, loop, patience)
         self.host = parts.hostname
         self.context = tls_context(verify) if parts.scheme == "https" else None
-        self.wanted = Wanted(frozenset(status), body.encode())
+        self.wanted = Wanted(status, body.encode())
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         name = parts.netloc.rpartition("@")[2]
         self.request = (
@@ -145,17 +144,14 @@ class Exchange(asyncio.Protocol):
 class Wanted:
     """The expected answer."""
 
-    def __init__(self, status: Collection[int], body: bytes) -> None:
+    def __init__(self, status: int, body: bytes) -> None:
         self.status = status
         self.body = body
 
     def enough(self, data: bytes) -> bool:
         """Whether waiting for more cannot change the verdict."""
         head, found, rest = data.partition(END_OF_HEAD)
-        return len(data) >= MOST_BYTES or (found != b"" and (self.body in rest or not self._status_line(head)))
-
-    def _status_line(self, head: bytes) -> bool:
-        return any(head[9:12] == b"%d" % status for status in self.status)
+        return len(data) >= MOST_BYTES or (found != b"" and (self.body in rest or head[9:12] != b"%d" % self.status))
 
     def check(self, data: bytes) -> None:
         """Raises WrongAnswerError or HTTPException."""
@@ -163,7 +159,7 @@ class Wanted:
             raise WrongAnswerError("it hung up without an answer")
         response = HTTPResponse(_Received(data))  # type: ignore[arg-type]  # all it takes of a socket is makefile()
         response.begin()
-        if response.status not in self.status:
+        if response.status != self.status:
             raise WrongAnswerError(unexpected(response))
         if self.body not in data.partition(END_OF_HEAD)[2] and self.body not in content(response):
             raise WrongAnswerError(f"the answer does not contain {self.body.decode()!r}: a captive portal?")
