@@ -43,8 +43,8 @@ __all__ = [
 def make(target: Mapping[str, Any], binding: Binding, sink: Sink, loop: asyncio.AbstractEventLoop) -> Probe:
     """The probe of one target, by its `kind` and the keys of watch.target_spec.Target.
 
-    The caller has filled in the `address` of an `arp` target (the link's gateway) and that of an `http` target whose URL
-    has a name (lookup()). Raises KeyError for what is missing, ValueError for what cannot be used.
+    The caller has filled in the `address` of an `arp` target (the link's gateway) and that of an `http` target whose
+    URL has a name (lookup()). Raises KeyError for what is missing, ValueError for what cannot be used.
     """
     return MAKERS[target["kind"]](target, binding, sink, loop)
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 # Over 10 seconds an answer tells nothing that a later question did not.
 PATIENCE = 10.0
-# Bounds the descriptors during an outage: 60 links with 3 such targets hold 720 at most.
-MOST_AT_ONCE = 4
+# Bounds the descriptors during an outage: 60 links with 3 such targets hold 2880. Less would drop, at 200 ms from one
+# to the next, answers that are late because of a full buffer.
+MOST_AT_ONCE = 16
 
 Stop = Callable[[], None]
 
@@ -27,13 +28,18 @@ class Attempts:
     """Attempts by sequence number. One that lasts longer than `patience` seconds, or that is the oldest when there are
     too many, is stopped without a word: that is silence."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, patience: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, patience: float, most: int = MOST_AT_ONCE) -> None:
         self._loop = loop
         self._patience = patience
+        self._most = most
         self._attempts: dict[int, Attempt] = {}  # oldest first
 
+    @property
+    def full(self) -> bool:
+        return len(self._attempts) >= self._most
+
     def add(self, seq: int, stop: Stop) -> None:
-        if len(self._attempts) >= MOST_AT_ONCE:
+        if self.full:
             self.stop(next(iter(self._attempts)))
         self._attempts[seq] = Attempt(stop, self._loop.call_later(self._patience, self.stop, seq))
 

@@ -19,14 +19,16 @@ from functools import partial
 from .attempts import PATIENCE, Attempts
 from .binding import Binding, Sink, reason
 
+MOST_RUNNING = 4
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What Python ignores, and every program expects not to be.
 RESTORED = [signal.SIGPIPE, signal.SIGXFSZ]
 
 
 class CommandProbe:
-    """Exit status 0 is a reply, another one is refused(); a command that could not start or was killed by a signal says
-    nothing of the path and failed(). After `limit` seconds it is killed, with all its process group: silence.
+    """Exit status 0 is a reply, another one is refused(). A command that could not start or was killed by a signal says
+    nothing of the path and failed(), as does one too many while slow ones still run. After `limit` seconds it is killed,
+    with all its process group: silence.
 
     Its environment is PATH, LC_ALL and MWAN_DEVICE, MWAN_ADDRESS (empty: the kernel chooses) and MWAN_MARK (decimal);
     it must use all three. Needs Linux 5.3.
@@ -53,12 +55,15 @@ class CommandProbe:
             "MWAN_ADDRESS": binding.source or "",
             "MWAN_MARK": str(binding.mark),
         }
-        self.attempts = Attempts(loop, limit)
+        self.attempts = Attempts(loop, limit, MOST_RUNNING)
 
     def start(self) -> None:
         """Nothing to prepare."""
 
     def send(self, seq: int) -> None:
+        if self.attempts.full:
+            self.sink.failed(seq, f"{MOST_RUNNING} of the command still run")
+            return
         try:
             pid = self._spawn()
         except OSError as error:
