@@ -67,6 +67,7 @@ class Link:
         self._floor = now
         self._other_proof = NEVER
         self._judged_at = NEVER
+        self._outage = False
         self.records: list[TargetRecord] = []
         self.configure(settings, now)
         self.wait = settings.up_after
@@ -146,30 +147,36 @@ class Link:
         proof = self.proof
         negatives = len(self.negatives(proof))
         self.limit = self._limit(halved=negatives >= NEGATIVES_TO_HALVE)
-        silence = now - proof
         judged = self.ready and bool(self.eligible)
-        self.silent = judged and silence >= self.limit / 2 and self._overdue(proof, now)[0] >= TO_SUSPECT
+        self.silent = judged and now >= proof + self.limit / 2 and self._overdue(proof, now)[0] >= TO_SUSPECT
         self.answers = self.ready and not self.silent and (not self.records or proof > self._floor)
-        asked = self.silent or (negatives > 0 and silence >= self.settings.interval)
-        self.pressed = asked and self.state is not State.DOWN and silence < BURST_LIMITS * self.limit
+        asked = self.silent or (negatives > 0 and now >= proof + self.settings.interval)
+        self.pressed = asked and self.state is not State.DOWN and now < proof + BURST_LIMITS * self.limit
         self._keep_stable(now)
-        if self.silent and silence >= self.limit:
-            self._restart_windows()
-        if now - self._judged_at >= self.gateway.window.width:
+        self._keep_windows(silent_for_long=self.silent and now >= proof + self.limit)
+        if now >= self._judged_at + self.gateway.window.width:
             self._judged_at = now
+            self._judge_quality(now)
+
+    def _judge_quality(self, now: float) -> None:
+        if self.answers:
             self.quality.judge(self.figures(now), self.settings, self.load, now)
 
     def _keep_stable(self, now: float) -> None:
-        if self.state is State.DOWN and self.answers:
-            self.stable_since = now if self.stable_since is None else self.stable_since
-        elif self.state is State.DOWN:
+        if self.state is not State.DOWN or not self.answers:
             self.stable_since = None
-            self._restart_windows()
+        elif self.stable_since is None:
+            self.stable_since = now
+            self._outage = True
 
-    def _restart_windows(self) -> None:
-        """The losses of an outage say nothing about the link that comes back."""
-        for record in self.records:
-            record.restart()
+    def _keep_windows(self, silent_for_long: bool) -> None:
+        """Begin to measure anew after an outage: its losses say nothing about the link that comes back."""
+        if self.silent:
+            self._outage = self._outage or silent_for_long
+        elif self._outage:
+            self._outage = False
+            for record in self.records:
+                record.restart()
 
     def figures(self, now: float) -> Figures:
         return figures(self.eligible, now)
@@ -190,14 +197,13 @@ class Link:
 
     def misses(self, record: TargetRecord, now: float) -> bool:
         """Whether this target would be silent here, were it the only one."""
-        if now - record.heard < self.limit / 2:
-            return False
         since = max(self._floor, record.heard)
-        overdue = record.unanswered(since, now - self._patience(record))
-        return now - since >= self.limit / 2 and overdue >= TO_SUSPECT
+        if now < since + self.limit / 2:
+            return False
+        return record.unanswered(since, now - self._patience(record)) >= TO_SUSPECT
 
     def hears_another(self, target: TargetRecord, now: float) -> bool:
-        return any(record is not target and now - record.heard < self.limit / 2 for record in self.records)
+        return any(record is not target and now < record.heard + self.limit / 2 for record in self.records)
 
     def _patience(self, record: TargetRecord) -> float:
         return self.limit / 2 if record.patience is None else record.patience
@@ -205,7 +211,7 @@ class Link:
     def dead(self, now: float) -> bool:
         """Silent for T_dead, with evidence from two targets; from all, where fewer would do to miss the quorum."""
         proof = self.proof
-        if not self.silent or now - proof < self.limit:
+        if not self.silent or now < proof + self.limit:
             return False
         probes, targets = self._overdue(proof, now)
         return probes >= TO_BURY and targets >= min(TARGETS_TO_BURY, len(self.eligible) - self.quorum + 1)
@@ -221,8 +227,8 @@ class Link:
             Fact.BROKEN: not self.ready,
             Fact.SILENT: self.silent,
             Fact.ANSWERS: self.answers,
-            Fact.STABLE: self.stable_since is not None and now - self.stable_since >= self.wait,
-            Fact.RESTED: now - self.since >= REST,
+            Fact.STABLE: self.stable_since is not None and now >= self.stable_since + self.wait,
+            Fact.RESTED: now >= self.since + REST,
             Fact.POOR: bool(self.quality.poor),
             Fact.FINE: not self.quality.poor,
         }
@@ -262,12 +268,13 @@ class Link:
         if state is State.DOWN:
             self.wait = self.penalty.outage(self.settings, now)
             self.pressed = False
-            self.stable_since = None
             self.quality.reset()
-            self._restart_windows()
 
     def rest(self, now: float) -> None:
-        """Say when facts may change next: without a report, and whether by a mere answer."""
+        """Say when facts may change next: without a report, and whether by a mere answer.
+
+        The same sums as where the facts are found, to the last bit: a moment that is now must have had its effect.
+        """
         moments = [moment for moment in self._moments(now) if moment > now] if self.ready else []
         self.due_at = min(moments, default=float("inf"))
         self.alert = self.pressed or self.state is State.UNKNOWN or not self.at_ease
@@ -288,7 +295,7 @@ class Link:
         moments = [proof + self.limit / 2, proof + self.limit]
         if self.negatives(proof):
             moments.append(proof + self.settings.interval)
-        unsure = not self.silent and self.state is not State.DOWN and now - proof >= self.limit / 2
+        unsure = not self.silent and self.state is not State.DOWN and now >= proof + self.limit / 2
         if self.pressed or unsure:
             moments.append(now + POLL)
         return moments

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+"""What happens to links, as the sequence of states they go through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+from _mwan.watch.settings import ProbeSettings
+from unit.watch.scenes import DEFAULT, FOREVER, UNPROBED, settings, simulate
+from unit.watch.simulator import Bursts, Path, Simulation
+
+FAST, CALM, METERED = (settings(profile=name) for name in ("fast", "calm", "metered"))
+ONE_TARGET = settings(targets=["192.0.2.1"])
+OUTAGE = ["suspect", "down", "up"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Link a goes through `states`; link b, sound unless told, through `other`."""
+
+    name: str
+    a: Path
+    states: list[str]
+    b: Path = field(default_factory=Path)
+    other: list[str] = field(default_factory=list)
+    probe: ProbeSettings = DEFAULT
+    until: float = 200.0
+    stops: tuple[tuple[float, float], ...] = ()
+
+
+def dark(*spans: tuple[float, float]) -> Path:
+    return Path(dark=list(spans))
+
+
+SCENES = [
+    Scene("nothing happens", Path(), []),
+    Scene("most of a second without an answer", dark((50.03, 50.75)), []),
+    Scene("a second and a half without an answer", dark((50.03, 51.6)), ["suspect", "up"]),
+    Scene("a black hole", dark((50.03, 120)), OUTAGE),
+    Scene("a black hole that stays", dark((50.03, FOREVER)), ["suspect", "down"]),
+    Scene("a black hole, fast", dark((50.03, 120)), OUTAGE, probe=FAST),
+    Scene("a black hole, calm", dark((50.03, 120)), OUTAGE, probe=CALM),
+    Scene("a black hole, metered", dark((50.03, 120)), OUTAGE, probe=METERED, until=300),
+    Scene("a black hole with one target", dark((50.03, 120)), OUTAGE, probe=ONE_TARGET),
+    Scene("unreachables from the gateway", Path(refused=[(50.03, 120)]), OUTAGE),
+    Scene("a quarter second of unreachables", Path(refused=[(50.03, 50.28)]), []),
+    Scene("another outage while returning", dark((50.03, 60), (70, 80)), OUTAGE),
+    Scene("both links dark", dark((50.03, 120)), [], b=dark((50.01, 120))),
+    Scene("both links dark, one returns a moment earlier", dark((50.03, 120.1)), [], b=dark((50.01, 120))),
+    Scene("both links dark, one stays dark", dark((50.03, FOREVER)), ["suspect", "down"], b=dark((50.01, 120))),
+    Scene("one dark after the other", dark((50, 120)), OUTAGE, b=dark((60, 110)), other=[]),
+    Scene(
+        "one dark after the other, the first returns", dark((50, 100)), OUTAGE, dark((60, FOREVER)), ["suspect", "down"]
+    ),
+    Scene("one target dead everywhere", Path(dead_targets=frozenset({1})), [], b=Path(dead_targets=frozenset({1}))),
+    Scene("one target dead on one link", Path(dead_targets=frozenset({1})), []),
+    Scene(
+        "two targets dead everywhere", Path(dead_targets=frozenset({0, 1})), [], b=Path(dead_targets=frozenset({0, 1}))
+    ),
+    Scene("a queue that is full at once", Path(queue=[(50, 90, 1.0)]), ["suspect", "up"], until=120),
+    Scene(
+        "a queue that fills and drains", Path(queue=[(t, t + 0.1, (t - 50) / 10) for t in range(50, 60)]), [], until=120
+    ),
+    Scene("the process stands still", Path(), [], stops=((50.0, 5.0),)),
+    Scene("the process stands still for a minute", Path(), [], stops=((50.0, 60.0),)),
+    Scene("the process is late again and again", Path(), [], stops=tuple((50.0 + t, 0.4) for t in range(30))),
+    Scene(
+        "the process stands still in a black hole", dark((50.03, FOREVER)), ["suspect", "down"], stops=((50.6, 5.0),)
+    ),
+    Scene("30 % loss", Path(loss=0.3), ["degraded"], until=60),
+    Scene("2 % loss", Path(loss=0.02), []),
+    Scene("bursts of loss of 0.1 s", Path(bursts=Bursts(10, 0.1)), [], until=600),
+]
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=[scene.name for scene in SCENES])
+def test_scene(scene: Scene) -> None:
+    simulation = simulate({"a": scene.a, "b": scene.b}, scene.until, scene.probe, stops=scene.stops)
+    assert simulation.states("a") == scene.states
+    assert simulation.states("b") == scene.other
+
+
+def kernel_says(*words: tuple[float, bool, str], until: float = 200.0, **links: Path) -> Simulation:
+    simulation = simulate({"a": Path(), "b": Path(), **links}, 0)
+    for at, ready, reason in words:
+        simulation.kernel(at, "a", ready, reason)
+    return simulation.run(until)
+
+
+def test_carrier_loss_is_acted_on_at_once_and_its_return_waited_for() -> None:
+    simulation = kernel_says((50, False, "no carrier"), (60, True, ""))
+    assert [(item.at, item.change.after, item.change.immediate) for item in simulation.seen[:1]] == [(50, "down", True)]
+    assert simulation.seen[0].change.reason == "no carrier"
+    assert simulation.states("a") == ["down", "up"]
+    assert 80 <= simulation.seen[1].at < 80.5
+
+
+def test_silence_is_no_reason_to_act_at_once() -> None:
+    simulation = simulate({"a": dark((50, FOREVER)), "b": Path()}, 60)
+    assert [item.change.immediate for item in simulation.seen] == [False, False]
+
+
+def test_the_only_link_returns_with_its_first_answer() -> None:
+    simulation = kernel_says((50, False, "no carrier"), (60, True, ""), b=dark((30, FOREVER)))
+    assert [(item.change.link, item.change.after) for item in simulation.seen] == [
+        ("b", "suspect"), ("b", "down"), ("a", "down"), ("a", "up")
+    ]  # fmt: skip
+    assert simulation.seen[-1].at < 60.3
+
+
+def test_a_return_is_damped_the_more_the_more_outages_there_were() -> None:
+    spans = [(1000.0 * number, 1000.0 * number + 10) for number in range(1, 3)]
+    spans += [(3000.0, 3010), (3040.0, 3050), (3110.0, 3120), (3230, 3240)]
+    simulation = simulate({"a": dark(*spans), "b": Path()}, 3400)
+    ups = [item for item in simulation.seen if item.change.after == "up"]
+    # 20 s doubled for each earlier outage, which counts half after 300 s; stable since up to 0.5 s after the end
+    waits = [round(item.at - end) for item, (_start, end) in zip(ups, spans, strict=True)]
+    assert waits == [20, 22, 22, 40, 66, 83]
+
+
+def test_flapping_carrier_takes_a_link_out_until_it_is_over() -> None:
+    words = [(50 + number / 10, bool(number % 2), "no carrier") for number in range(600)]
+    assert kernel_says(*words, until=180).states("a") == ["down", "up"]
+
+
+def test_a_flapping_only_link_rests_a_second_each_time() -> None:
+    words = [(50 + number / 2, bool(number % 2), "no carrier") for number in range(120)]
+    simulation = kernel_says(*words, b=dark((0, FOREVER)))
+    ups = [item.at for item in simulation.seen if item.change.link == "a" and item.change.after == "up"]
+    assert ups
+    assert min(later - earlier for earlier, later in pairwise(ups)) >= 1.0
+
+
+@pytest.mark.parametrize("state", ["up", "degraded", "suspect", "unknown", "drained", "nonsense"])
+def test_a_sound_link_is_never_taken_out_at_start(state: str) -> None:
+    simulation = simulate({"a": Path(), "b": Path()}, 60, adopted={"a": state, "b": "up"})
+    expected = {"up": [], "degraded": ["up"]}.get(state, ["up"])
+    assert simulation.states("a") == expected
+
+
+def test_a_link_that_was_down_stays_down_until_it_is_stable() -> None:
+    simulation = simulate({"a": Path(), "b": Path()}, 60, adopted={"a": "down", "b": "up"})
+    assert simulation.states("a") == ["up"]
+    assert 20 <= simulation.seen[0].at < 20.5
+
+
+def test_a_link_that_was_down_and_is_changes_nothing() -> None:
+    assert not simulate({"a": dark((0, FOREVER)), "b": Path()}, 60, adopted={"a": "down", "b": "up"}).seen
+
+
+def test_a_dead_link_is_found_at_start() -> None:
+    simulation = simulate({"a": dark((0, FOREVER)), "b": Path()}, 60, adopted={})
+    assert simulation.states("a") == ["suspect", "down"]
+    assert simulation.states("b") == ["up"]
+
+
+def test_a_link_without_targets_is_what_the_kernel_says() -> None:
+    simulation = simulate({"a": Path(), "b": Path()}, 0, UNPROBED, adopted={})
+    simulation.kernel(50, "a", False)
+    simulation.kernel(60, "a", True)
+    assert simulation.run(100).states("a") == ["up", "down", "up"]
+    assert simulation.states("b") == ["up"]
+    assert simulation.probes == 0
+
+
+def test_a_link_without_targets_is_trusted_when_another_dies() -> None:
+    simulation = simulate({"a": dark((50, FOREVER)), "b": Path()}, 60, {"a": DEFAULT, "b": UNPROBED})
+    assert simulation.states("a") == ["suspect", "down"]
+
+
+def test_a_metered_link_is_asked_when_another_dies() -> None:
+    simulation = simulate({"a": dark((50.03, FOREVER)), "b": Path()}, 60, {"a": DEFAULT, "b": METERED})
+    assert simulation.states("a") == ["suspect", "down"]
+    assert simulation.seen[-1].at < 52.3
+
+
+def test_a_link_whose_only_target_died_is_not_blamed() -> None:
+    probe = {"a": settings(targets=["192.0.2.1"]), "b": settings(targets=["192.0.2.1", "192.0.2.2"])}
+    simulation = simulate({"a": dark((50, 90)), "b": Path()}, 49.9, probe)
+    simulation.paths["b"].dead_targets = frozenset({0})
+    simulation.run(80)
+    assert "down" not in simulation.states("a")
+    assert simulation.watch.snapshot(80)["a"]["held"] == "its targets answer on no link"
+
+
+def test_hold_is_reported_while_it_lasts() -> None:
+    simulation = simulate({"a": dark((50, 70)), "b": dark((50, 70))}, 60)
+    assert simulation.watch.held
+    assert simulation.watch.snapshot(60)["a"]["held"] == "no target answers on any link"
+    simulation.run(80)
+    assert not simulation.watch.held
+    assert simulation.watch.snapshot(80)["a"]["held"] == ""
+
+
+def test_two_of_three_must_answer_where_the_quorum_says_so() -> None:
+    probe = settings(quorum=2)
+    paths = {"a": Path(), "b": Path()}
+    simulation = simulate(paths, 50, probe)
+    simulation.paths["a"].dead_targets = frozenset({0})
+    assert simulation.run(100).states("a") == []
+    simulation.paths["a"].dead_targets = frozenset({0, 2})
+    assert simulation.run(150).states("a") == ["suspect", "down"]
+
+
+def test_a_latency_step_degrades_where_a_limit_is_set() -> None:
+    path = Path(queue=[(100, 200, 0.2)])
+    simulation = simulate({"a": path, "b": Path()}, 300, settings(rtt={"enter": "100ms", "leave": "80ms"}))
+    assert simulation.states("a") == ["degraded", "up"]
+    assert simulation.seen[0].change.reason.startswith("round trip 1")
+    # the mean over 30 s crosses 100 ms after 12 s, and is fine 18 s after the step back, for 30 s
+    assert 110 < simulation.seen[0].at < 115
+    assert 245 < simulation.seen[1].at < 255
+
+
+def test_a_full_link_is_not_degraded_for_being_slow() -> None:
+    simulation = simulate({"a": Path(queue=[(10, 200, 0.2)]), "b": Path()}, 5, settings(rtt="100ms"))
+    simulation.watch.load("a", 0.9)
+    assert simulation.run(100).states("a") == []
+
+
+def test_losses_of_an_outage_do_not_degrade_the_link_that_returns() -> None:
+    simulation = simulate({"a": dark((50, 100)), "b": Path()}, 400)
+    assert simulation.states("a") == OUTAGE
+
+
+def test_a_lossy_link_returns_as_degraded() -> None:
+    simulation = simulate({"a": Path(loss=0.15, dark=[(60, 100)]), "b": Path()}, 160)
+    assert simulation.states("a") == ["degraded", "suspect", "down", "degraded"]
+
+
+def test_errors_of_this_host_are_no_path_loss() -> None:
+    simulation = simulate({"a": Path(), "b": Path()}, 50)
+    watch = simulation.watch
+    for number in range(60):
+        moment = 50 + number / 6
+        watch.sent("a", number % 3, 10**6 + number, moment)
+        watch.local_error("a", number % 3, 10**6 + number, moment, "Operation not permitted")
+        watch.sent("b", 0, 10**6 + number, moment)
+        watch.replied("b", 0, 10**6 + number, moment)
+        assert watch.decide(moment) == []
+    snapshot = watch.snapshot(60)["a"]
+    assert (snapshot["state"], snapshot["loss"]) == ("up", 0.0)
+    assert snapshot["targets"][0]["error"] == "Operation not permitted"
+
+
+def test_other_proof_of_life_keeps_a_link_that_only_loses() -> None:
+    simulation = simulate({"a": dark((50, FOREVER)), "b": Path()}, 50)
+    for tenth in range(500, 600):
+        simulation.watch.alive("a", tenth / 10)
+        simulation.run(tenth / 10 + 0.1)
+    assert simulation.states("a") == ["degraded"]
+
+
+def test_reload_keeps_states_and_what_is_known() -> None:
+    simulation = simulate({"a": dark((50, FOREVER)), "b": Path()}, 60)
+    before = simulation.watch.snapshot(60)
+    simulation.watch.configure({"a": DEFAULT, "b": settings(up_after=30), "c": UNPROBED}, 60.0)
+    after = simulation.watch.snapshot(60)
+    assert after["a"] == before["a"]
+    assert after["b"]["rtt"] == before["b"]["rtt"]
+    assert after["c"]["state"] == "unknown"
+    simulation.watch.configure({"a": DEFAULT}, 60.0)
+    assert list(simulation.watch.snapshot(60)) == ["a"]
