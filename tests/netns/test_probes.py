@@ -130,7 +130,7 @@ def test_same_gateway_address_on_two_devices(bench: Bench) -> None:
     for name, target in (("icmp", gateway), ("arp", arp)):
         prober.make(f"{name} a", target, bench.links["isp_a"])
         prober.make(f"{name} b", target, second)
-        for _ in range(2):
+        for _unused in range(2):
             assert prober.ask(f"{name} a")["what"] == "replied"
             assert prober.ask(f"{name} b")["what"] == "replied"
     assert seen.packets() == {"isp_a": 2, "isp_b": 2}
@@ -159,8 +159,8 @@ def test_late_answers_are_answers(bench: Bench) -> None:
     bench.make({"kind": "dns", "address": SERVER, "query": "slow"}, "isp_a", "dns")
     bench.make({"kind": "http", "url": "http://h/slow", "address": SERVER}, "isp_a", "http")
     for name in ("dns", "http"):
-        asked = {prober.send(name) for _ in range(3)}
-        verdicts = [prober.next() for _ in asked]
+        asked = {prober.send(name) for _unused in range(3)}
+        verdicts = [prober.next() for _unused in asked]
         assert {verdict["seq"] for verdict in verdicts if verdict} == asked
         assert all(verdict and 0.35 < verdict["after"] < 0.9 for verdict in verdicts)
     bench.make(TARGETS["tcp"], "isp_a", "tcp")
@@ -192,7 +192,7 @@ def test_unreachable_is_refused_and_names_who_said_so(bench: Bench) -> None:
     with unreachable(bench.net):
         for kind in kinds:
             bench.make(TARGETS[kind], name=kind)
-            for _ in range(2):
+            for _unused in range(2):
                 verdict = bench.prober.ask(kind)
                 assert what(verdict) == ("refused", "No route to host (says 5.5.5.1)")
                 assert verdict["after"] < 0.1
@@ -221,7 +221,7 @@ def test_who_refuses_a_connection_is_alive(bench: Bench) -> None:
     bench.make({"kind": "dns", "address": SERVER, "query": "h", "port": 54}, "isp_a", "dns")
     assert what(bench.prober.ask("tcp")) == ("replied", "")
     assert what(bench.prober.ask("http")) == ("refused", "connection refused")
-    for _ in range(2):
+    for _unused in range(2):
         assert what(bench.prober.ask("dns")) == ("refused", f"Connection refused (says {SERVER})")
 
 
@@ -332,7 +332,7 @@ def test_command_verdicts(bench: Bench) -> None:
     for name, (command, verdict, why) in commands.items():
         bench.make({"kind": "command", "command": command, "limit": 0.2}, name=name)
         assert what(bench.prober.ask(name, 0.5)) == (verdict, why), name
-    verdicts = [bench.prober.ask("slow", 0.01) for _ in range(5)]
+    verdicts = [bench.prober.ask("slow", 0.01) for _unused in range(5)]
     assert what(verdicts[-1]) == ("failed", "4 of the command still run")
     time.sleep(0.3)
     assert bench.net.router.run("pgrep -f 'sleep [7]7'", check=False).stdout == ""
@@ -342,12 +342,12 @@ def test_command_verdicts(bench: Bench) -> None:
 def test_process_that_was_stopped_hears_what_came_meanwhile(bench: Bench) -> None:
     for kind in ("icmp", "dns"):
         bench.make({**TARGETS[kind], "query": "slow"}, name=kind)
-    asked = {bench.prober.send("dns") for _ in range(3)}
+    asked = {bench.prober.send("dns") for _unused in range(3)}
     time.sleep(0.1)
     with bench.prober.stopped():
-        asked |= {bench.prober.send("icmp") for _ in range(3)}
+        asked |= {bench.prober.send("icmp") for _unused in range(3)}
         time.sleep(0.8)
-    verdicts = [bench.prober.next() for _ in range(6)]
+    verdicts = [bench.prober.next() for _unused in range(6)]
     assert {verdict["seq"] for verdict in verdicts if verdict and verdict["what"] == "replied"} == asked
 
 
@@ -356,8 +356,8 @@ def test_foreign_echo_replies_are_not_ours(bench: Bench) -> None:
     bench.make(PING, name="one")
     bench.make(PING, name="two")
     with bench.net.router.popen(["ping", "-nqi0.01", "-c50", "-Iwan1", SERVER]) as ping:
-        sent = [(name, bench.prober.send(name)) for _ in range(20) for name in ("one", "two")]
-        verdicts = [bench.prober.next() for _ in sent]
+        sent = [(name, bench.prober.send(name)) for _unused in range(20) for name in ("one", "two")]
+        verdicts = [bench.prober.next() for _unused in sent]
         ping.wait()
     assert sorted((verdict["probe"], verdict["seq"]) for verdict in verdicts if verdict) == sorted(sent)
     assert bench.prober.next(0.1) is None
@@ -404,7 +404,7 @@ def test_card_replaced_is_asked_by_arp_again(bench: Bench) -> None:
     net.lab.configure(provider, ["addr add 5.5.5.1/24 dev cust", "link set cust up"])
     net.lab.settle()
     # A device just brought up drops what it is given until the kernel's linkwatch has seen its carrier.
-    assert "replied" in [prober.ask("isp_a", 0.5)["what"] for _ in range(3)]
+    assert "replied" in [prober.ask("isp_a", 0.5)["what"] for _unused in range(3)]
 
 
 def test_changed_address_needs_a_new_binding(bench: Bench) -> None:
@@ -448,7 +448,7 @@ def test_long_silence_holds_no_more_than_a_few_sockets(bench: Bench) -> None:
         bench.make(TARGETS[kind], name=kind)
     before = bench.prober.cost()["descriptors"]
     with impair.black_hole(bench.net, "isp_a"):
-        for _ in range(20):
+        for _unused in range(20):
             for kind in kinds:
                 bench.prober.send(kind)
         time.sleep(0.2)

@@ -59,7 +59,7 @@ async def http_answer(path: str, source: str) -> bytes:
 
 
 def dns_readable(descriptor: int, sock: socket.socket) -> None:
-    data, ancillary, _, peer = sock.recvmsg(2048, 256)
+    data, ancillary, _unused, peer = sock.recvmsg(2048, 256)
     name = data[13 : 13 + data[12]]
     log(descriptor, peer[0], f"dns {name.decode()}")
     reply = dns_answer(data, name)

@@ -69,7 +69,7 @@ class ArpProbe(DatagramProbe):
 
 def hardware_address(sock: socket.socket) -> bytes:
     """Of the device a packet socket is bound to. Raises OSError when it has none, as a point-to-point line."""
-    _, _, _, kind, address = sock.getsockname()
+    _unused, _unused, _unused, kind, address = sock.getsockname()
     if kind != ETHERNET or len(address) != 6:
         raise OSError("the device has no Ethernet address to ask with")
     return bytes(address)

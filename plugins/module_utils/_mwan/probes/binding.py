@@ -124,12 +124,12 @@ def complaints(sock: socket.socket) -> list[Complaint]:
     found: list[Complaint] = []
     while True:
         try:
-            packet, ancillary, _, _ = sock.recvmsg(2048, 512, MSG_ERRQUEUE)
+            packet, ancillary, _unused, _unused = sock.recvmsg(2048, 512, MSG_ERRQUEUE)
         except OSError:  # EAGAIN: empty
             return found
         for level, kind, data in ancillary:
             if (level, kind) in ((socket.IPPROTO_IP, IP_RECVERR), (socket.IPPROTO_IPV6, IPV6_RECVERR)):
-                code, origin, *_ = EXTENDED_ERROR.unpack_from(data)
+                code, origin = EXTENDED_ERROR.unpack_from(data)[:2]
                 if origin in ORIGIN_ICMP:
                     found.append(Complaint(code, _offender(data[EXTENDED_ERROR.size :]), packet))
 

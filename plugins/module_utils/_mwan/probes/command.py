@@ -26,9 +26,9 @@ RESTORED = [signal.SIGPIPE, signal.SIGXFSZ]
 
 
 class CommandProbe:
-    """Exit status 0 is a reply, another one is refused(). A command that could not start or was killed by a signal says
-    nothing of the path and failed(), as does one too many while slow ones still run. After `limit` seconds it is killed,
-    with all its process group: silence.
+    """Exit status 0 is a reply, another one is refused(). A command that could not start or was killed by a signal
+    says nothing of the path and failed(), as does one too many while slow ones still run. After `limit` seconds it is
+    killed, with all its process group: silence.
 
     Its environment is PATH, LC_ALL and MWAN_DEVICE, MWAN_ADDRESS (empty: the kernel chooses) and MWAN_MARK (decimal);
     it must use all three. Needs Linux 5.3.

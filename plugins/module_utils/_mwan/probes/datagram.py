@@ -93,7 +93,7 @@ class DatagramProbe(ABC):
         return self._socket
 
     def _readable(self) -> None:
-        for _ in range(MOST_AT_ONCE):
+        for _unused in range(MOST_AT_ONCE):
             if self._socket is None:  # the sink closed the probe
                 return
             try:

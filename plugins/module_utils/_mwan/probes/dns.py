@@ -69,7 +69,7 @@ class DnsProbe(DatagramProbe):
 
     def answered(self, data: bytes, when: float) -> None:
         if is_answer(data, self.question):
-            identifier, flags, *_ = HEADER.unpack_from(data)
+            identifier, flags = HEADER.unpack_from(data)[:2]
             seq = self._open.pop(identifier, None)
             if seq is not None:
                 self._judge(seq, when, flags & RCODE)

@@ -70,7 +70,7 @@ class HttpProbe(ConnectingProbe):
         exchange = Exchange(self.wanted, self.loop.create_future())
         task = self.loop.create_task(self._ask(seq, sock, exchange))
 
-        def never_begun(_: asyncio.Task[None]) -> None:
+        def never_begun(_unused: asyncio.Task[None]) -> None:
             if exchange.transport is None:
                 sock.close()
 
@@ -99,7 +99,7 @@ class HttpProbe(ConnectingProbe):
 
     async def _exchange(self, sock: socket.socket, exchange: Exchange) -> bytes:
         """TLS on top of a transport that is at hand: asyncio leaves one open whose handshake is cancelled."""
-        plain, _ = await self.loop.create_connection(lambda: exchange, sock=sock)
+        plain, _unused = await self.loop.create_connection(lambda: exchange, sock=sock)
         try:
             if self.context is None:
                 plain.write(self.request)

@@ -33,7 +33,7 @@ async def lookup(
     asked = question(name, "A" if family == socket.AF_INET else "AAAA")
     with open_socket(binding, family_of(resolver), socket.SOCK_DGRAM) as sock:
         sock.connect(endpoint(resolver, 53))
-        for _ in range(TRIES):
+        for _unused in range(TRIES):
             message = query(int.from_bytes(os.urandom(2), "big"), asked)
             sock.send(message)
             try:
@@ -52,14 +52,14 @@ async def _answer(sock: socket.socket, loop: asyncio.AbstractEventLoop, message:
 
 def addresses(data: bytes, question_size: int, family: socket.AddressFamily) -> list[str]:
     """The address records of an answer; what is cut off or malformed ends the list."""
-    _, flags, _, number, _, _ = HEADER.unpack_from(data)
+    _unused, flags, _unused, number, _unused, _unused = HEADER.unpack_from(data)
     kind, size = (RECORDS["A"], 4) if family == socket.AF_INET else (RECORDS["AAAA"], 16)
     found: list[str] = []
     at = HEADER.size + question_size
     try:
-        for _ in range(number if not flags & RCODE else 0):
+        for _unused in range(number if not flags & RCODE else 0):
             at = _after_name(data, at)
-            record, space, _, length = RECORD.unpack_from(data, at)
+            record, space, _unused, length = RECORD.unpack_from(data, at)
             at += RECORD.size + length
             if (record, space, length) == (kind, INTERNET, size):
                 found.append(socket.inet_ntop(family, data[at - length : at]))
