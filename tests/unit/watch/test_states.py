@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -101,6 +102,41 @@ def test_carrier_loss_is_acted_on_at_once_and_its_return_waited_for() -> None:
 def test_silence_is_no_reason_to_act_at_once() -> None:
     simulation = simulate({"a": dark((50, FOREVER)), "b": Path()}, 60)
     assert [item.change.immediate for item in simulation.seen] == [False, False]
+
+
+def test_unreachables_halve_the_time_to_decide() -> None:
+    simulation = simulate({"a": Path(refused=[(50.03, FOREVER)]), "b": Path()}, 60)
+    suspect, down = simulation.seen
+    assert suspect.at <= 50.03 + 0.55
+    assert 50.03 + 0.5 <= down.at <= 50.03 + 1.1
+    assert "network unreachable" in down.change.reason
+    assert down.change.evidence["unanswered"] >= 4
+
+
+def test_what_is_said_of_a_dead_link() -> None:
+    simulation = simulate({"a": dark((50.03, FOREVER)), "b": Path()}, 60, settings(targets=["192.0.2.1", "192.0.2.2"]))
+    change = simulation.seen[-1].change
+    assert change.reason == "no answer for 2.0 s from 192.0.2.1, 192.0.2.2, gateway is silent"
+    assert [item["target"] for item in change.evidence["targets"]] == ["192.0.2.1", "192.0.2.2"]
+    assert 2.0 <= change.evidence["silence"] < 2.1
+    assert change.evidence["rtt"] == pytest.approx(0.0225, abs=0.003)
+    assert json.loads(json.dumps(simulation.watch.snapshot(60)))["a"]["reason"] == change.reason
+
+
+def test_answers_read_after_the_process_knows_that_it_was_late() -> None:
+    simulation = simulate({"a": Path(), "b": Path()}, 50)
+    simulation.watch.lag(5, 55.0)
+    assert simulation.watch.decide(55.0) == []
+    simulation.now = 55.0
+    assert simulation.run(60).seen == []
+
+
+def test_after_all_were_down_the_first_to_answer_serves() -> None:
+    simulation = simulate({"a": dark((0, 10)), "b": Path()}, 100, adopted={"a": "down", "b": "down"})
+    assert [(item.change.link, item.change.after, round(item.at)) for item in simulation.seen] == [
+        ("b", "up", 1),
+        ("a", "up", 30),
+    ]
 
 
 def test_the_only_link_returns_with_its_first_answer() -> None:

@@ -49,7 +49,10 @@ class Watch:
         self._wanted = NEVER
 
     def configure(self, settings: Mapping[str, ProbeSettings], now: float) -> None:
-        """Follow other settings: links that stay keep their state and what is known of the targets that stay."""
+        """Follow other settings: links that stay keep their state and what is known of the targets that stay.
+
+        From here on names and indexes mean the new settings; answers to probes of others must not be reported any more.
+        """
         kept = {name: self._links.get(name) or Link(name, item, State.UNKNOWN, now) for name, item in settings.items()}
         self._links = kept
         self._faulty = frozenset()

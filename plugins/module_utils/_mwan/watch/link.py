@@ -275,15 +275,15 @@ class Link:
 
         The same sums as where the facts are found, to the last bit: a moment that is now must have had its effect.
         """
-        moments = [moment for moment in self._moments(now) if moment > now] if self.ready else []
-        self.due_at = min(moments, default=float("inf"))
+        self.due_at = min((moment for moment in self._moments(now) if moment > now), default=float("inf"))
         self.alert = self.pressed or self.state is State.UNKNOWN or not self.at_ease
 
     def _moments(self, now: float) -> list[float]:
         moments = [self.since + REST]
         if self.records:
-            moments.append(self._judged_at + self.gateway.window.width)
-        if self.eligible:
+            # most often one of the other moments comes in time for it
+            moments.append(self._judged_at + 2 * self.gateway.window.width)
+        if self.ready and self.eligible:
             moments += self._silences(now)
         if self.stable_since is not None:
             moments.append(self.stable_since + self.wait)
