@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -128,6 +129,19 @@ def test_removed_link_takes_only_its_own_connections(backend: str) -> None:
         with AccessLogServer(net.server):
             fetched = fetch_many(net.client, 100)
         assert (set(fetched.sources), fetched.failures) == ({net.sources["link1"], net.sources["link2"]}, [])
+
+
+def test_datagrams_of_a_removed_link_go_on_over_the_others_with_their_address(backend: str) -> None:
+    with topology.many_links(3) as net, Engine(net, backend) as engine:
+        engine.settle()
+        flood = UdpFlood(net.client, net.server, pps=PPS, seconds=1.5, flows=24)
+        time.sleep(0.5)
+        engine.settle(**declared(net, 1, 2))
+        result = flood.wait()
+        before = [sources for sources in result.sources if net.sources["link3"] in sources]
+        assert before
+        assert all(len(sources) == 2 for sources in before)
+        assert net.spoofed() == 0
 
 
 def test_removing_a_link_loses_no_new_connection(backend: str) -> None:
