@@ -11,7 +11,7 @@ from _mwan.watch.settings import ProbeSettings
 from unit.watch.scenes import DEFAULT, FOREVER, settings, simulate
 from unit.watch.simulator import Path
 
-TRIALS = 60
+TRIALS = 50
 WARM_UP = 5.0
 
 

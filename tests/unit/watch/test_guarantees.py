@@ -51,7 +51,7 @@ def paths(draw: st.DrawFn, until: float) -> Path:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, until: float = 30.0) -> Simulation:
+def worlds(draw: st.DrawFn, until: float = 20.0) -> Simulation:
     """Two or three links in all kinds of trouble, run until then."""
     names = NAMES[: draw(st.integers(2, 3))]
     probes = {name: draw(st.sampled_from(PROBES)) for name in names}
@@ -109,13 +109,13 @@ def test_never_all_out_while_a_target_answers(simulation: Simulation, data: st.D
     assert SERVING & {entry["state"] for entry in watched.values()}, simulation.seen
 
 
-@given(spans(150, 8), spans(150, 8))
+@given(spans(100, 8), spans(100, 8))
 def test_no_return_is_faster_than_damping_allows(darkness: list[Span], unplugged: list[Span]) -> None:
     simulation = Simulation({"a": DEFAULT, "b": UNPROBED}, {"a": Path(dark=darkness), "b": Path()})
     for start, end in unplugged:
         simulation.kernel(start, "a", False)
         simulation.kernel(end, "a", True, "")
-    simulation.run(220)
+    simulation.run(160)
     downs: list[float] = []
     for item in simulation.seen:
         if item.change.after == "down":

@@ -104,6 +104,15 @@ def test_silence_is_no_reason_to_act_at_once() -> None:
     assert [item.change.immediate for item in simulation.seen] == [False, False]
 
 
+def test_a_suspect_stays_one_when_a_returning_link_takes_over_from_a_broken_one() -> None:
+    paths = {"a": dark((50, FOREVER)), "b": dark((20, 40)), "c": Path()}
+    simulation = simulate(paths, 0)
+    simulation.kernel(51.3, "c", False)
+    assert simulation.run(51.5).seen[-3].change.link == "a"
+    assert [(item.change.link, item.change.after) for item in simulation.seen[-2:]] == [("c", "down"), ("b", "up")]
+    assert simulation.run(60).states("a") == ["suspect", "down"]
+
+
 def test_unreachables_halve_the_time_to_decide() -> None:
     simulation = simulate({"a": Path(refused=[(50.03, FOREVER)]), "b": Path()}, 60)
     suspect, down = simulation.seen

@@ -156,7 +156,8 @@ class Watch:
         return links
 
     def _pass(self, looked: list[Link], now: float) -> Iterator[Change]:
-        for item in looked:
+        """One step of each link that has one to take; those that may return first, so that others can rely on them."""
+        for item in sorted(looked, key=lambda item: item.state is not State.DOWN):
             row = transition(item.state, item.facts(self._links.values(), now))
             if row:
                 evidence, reason, before = report.evidence(item, now), report.reason(item, row, now), item.state

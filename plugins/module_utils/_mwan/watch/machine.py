@@ -68,8 +68,8 @@ def _rows(*rows: tuple[tuple[State, ...], Fact, State]) -> tuple[Transition, ...
 
 _UNKNOWN, _UP, _DEGRADED, _SUSPECT, _DOWN = ((state,) for state in State)
 
-# The first row that fits is taken. There is no way out of service by silence without BACKED (DEAD implies it), so when
-# nothing answers anywhere every link keeps what it has; and no row leads to SUSPECT or DOWN by ANSWERS.
+# The first row that fits is taken. Silence takes a link out of service only with BACKED, or with DEAD, which also means
+# that another one serves: so when nothing answers anywhere every link keeps what it has.
 TABLE = _rows(
     # before                              when all of these hold                    after
     (_UNKNOWN + _UP + _DEGRADED + _SUSPECT, Fact.BROKEN, State.DOWN),
