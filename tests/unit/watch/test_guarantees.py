@@ -94,6 +94,14 @@ def test_silence_takes_no_link_out_that_is_the_last(simulation: Simulation) -> N
             assert SERVING & {state for name, state in states.items() if name != item.change.link}
 
 
+@given(worlds())
+def test_no_link_returns_to_a_state_in_the_instant_it_leaves_it(simulation: Simulation) -> None:
+    left: set[tuple[float, str, str]] = set()
+    for item in simulation.seen:
+        left.add((item.at, item.change.link, item.change.before))
+        assert (item.at, item.change.link, item.change.after) not in left
+
+
 @given(worlds(), st.data())
 def test_never_all_out_while_a_target_answers(simulation: Simulation, data: st.DataObject) -> None:
     alive = data.draw(st.sampled_from(sorted(simulation.paths)))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
+from _mwan.watch.judge import Watch
 from _mwan.watch.settings import ProbeSettings
 from unit.watch.scenes import DEFAULT, FOREVER, UNPROBED, settings, simulate
 from unit.watch.simulator import Bursts, Path, Simulation
@@ -229,6 +230,24 @@ def test_a_link_whose_only_target_died_is_not_blamed() -> None:
     simulation.run(80)
     assert "down" not in simulation.states("a")
     assert simulation.watch.snapshot(80)["a"]["held"] == "its targets answer on no link"
+
+
+def test_a_target_found_faulty_between_two_looks_at_a_link_counts_there_at_once() -> None:
+    one, two = settings(targets=["192.0.2.1"]), settings(targets=["192.0.2.1", "192.0.2.2"])
+    watch = Watch({"a": one, "b": two, "c": UNPROBED}, dict.fromkeys("abc", "up"), 0.0)
+    for seq, moment in enumerate((0.0, 0.1, 0.2, 0.3)):
+        watch.sent("a", 0, seq, moment)
+    for target, sent, replied in ((0, 0.89, 0.9), (0, 1.0, None), (1, 1.19, 1.2), (0, 1.25, None)):
+        watch.sent("b", target, int(100 * sent), sent)
+        if replied:
+            watch.replied("b", target, int(100 * sent), replied)
+    assert [(change.link, change.after) for change in watch.decide(1.3)] == [("a", "suspect")]
+    watch.sent("b", 1, 180, 1.8)
+    watch.replied("b", 1, 180, 1.81)
+    assert watch.decide(1.89) == []
+    watch.negative("b", 1.91, "neighbour failed")
+    watch.kernel("c", False, "no carrier", 1.91)
+    assert [(change.link, change.after) for change in watch.decide(1.91)] == [("a", "up"), ("c", "down")]
 
 
 def test_hold_is_reported_while_it_lasts() -> None:

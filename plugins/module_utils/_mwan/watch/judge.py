@@ -126,11 +126,13 @@ class Watch:
         links = list(self._links.values())
         looked = self._look([item for item in links if item.due_at <= now], now)
         changes: list[Change] = []
-        found = list(self._pass(looked, now))
-        while found:
-            changes += found
-            looked = links
+        # A change may be what another link waits for; none of them has more steps to take than there are states.
+        for _step in State:
             found = list(self._pass(looked, now))
+            if not found:
+                break
+            changes += found
+            looked = self._look_at(links, now)
         self._held = self._nothing_answers()
         self._wanted = max((item.wanted for item in links if item.pressed), default=NEVER)
         for item in looked:
@@ -140,17 +142,19 @@ class Watch:
 
     def _look(self, due: list[Link], now: float) -> list[Link]:
         """Look at links that are due; at all of them when the others' facts may follow. Returns those looked at."""
-        self._exclude(due, now)
-        usable = [item.usable for item in due]
-        for item in due:
-            item.look(now)
+        links = list(self._links.values())
+        usable = [item.usable for item in links]
+        looked = self._look_at(links if self._exclude(due, now) else due, now)
         if self._held and not self._nothing_answers():
-            for item in self._links.values():
+            for item in links:
                 if item.silent and item.state.serves:
                     item.pardon(now)
-        elif usable == [item.usable for item in due]:
-            return due
-        links = list(self._links.values())
+        elif usable == [item.usable for item in links]:
+            return looked
+        return self._look_at(links, now)
+
+    @staticmethod
+    def _look_at(links: list[Link], now: float) -> list[Link]:
         for item in links:
             item.look(now)
         return links
@@ -170,15 +174,14 @@ class Watch:
         silent = any(item.silent and item.state.serves for item in items)
         return silent and not any(item.usable or item.answers for item in items)
 
-    def _exclude(self, due: list[Link], now: float) -> None:
-        """Leave out, on every link, the targets that answer on none."""
+    def _exclude(self, due: list[Link], now: float) -> bool:
+        """Leave out, on every link, the targets that answer on none. Returns whether these are others than before."""
         if not self._faulty and not any(item.misses(record, now) for item in due for record in item.records):
-            return
-        faulty = frozenset(self._faulty_targets(now))
-        if faulty != self._faulty:
-            self._faulty = faulty
-            for item in self._links.values():
-                item.exclude(faulty)
+            return False
+        before, self._faulty = self._faulty, frozenset(self._faulty_targets(now))
+        for item in self._links.values() if self._faulty != before else ():
+            item.exclude(self._faulty)
+        return self._faulty != before
 
     def _faulty_targets(self, now: float) -> Iterator[Target]:
         """Targets that are silent on every link, though another target answers on one of these."""
