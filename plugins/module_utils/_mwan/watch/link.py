@@ -56,7 +56,7 @@ class Link:
         # share of the declared rate in use
         self.load = 0.0
         self.penalty = Penalty()
-        self.quality = Quality()
+        self.quality = Quality(poor=self.reason if state is State.DEGRADED else "")
         self.silent = False
         self.answers = False
         self.stable_since: float | None = None

@@ -50,10 +50,10 @@ def figures(records: Sequence[TargetRecord], now: float) -> Figures:
 
 
 class Quality:
-    """Remembers whether the link is poor, and why."""
+    """Remembers whether the link is poor, and why; `poor` is what is known before."""
 
-    def __init__(self) -> None:
-        self.poor = ""
+    def __init__(self, poor: str) -> None:
+        self.poor = poor
         self._fine_since: float | None = None
 
     def reset(self) -> None:
