@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ._mwan import changes, host, netlink
+from ._mwan import changes, host, messages
 from ._mwan.apply import ApplyError
 from ._mwan.document import Document
 from ._mwan.errors import InputError, KernelError
@@ -76,8 +76,8 @@ def with_settings(document: Document, params: Mapping[str, Any]) -> Document:
 
 def open_router(module: AnsibleModule) -> Router:
     """The router this module runs on; ends the module where a library or the privilege is missing."""
-    if netlink.PYROUTE2_IMPORT_ERROR:
-        module.fail_json(msg=missing_required_lib(PYROUTE2_PACKAGE), exception=netlink.PYROUTE2_IMPORT_ERROR)
+    if messages.PYROUTE2_IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib(PYROUTE2_PACKAGE), exception=messages.PYROUTE2_IMPORT_ERROR)
     if os.geteuid() != 0:
         module.fail_json(msg="routing tables and firewall can only be managed by root; set become: true")
     return host.open_router(lambda command, text: module.run_command(command, data=text, handle_exceptions=True))
