@@ -66,7 +66,7 @@ class Channel:
         """Everything up to the end of the list or the acknowledgement; what belongs to older requests is skipped."""
         interrupted = False
         while True:
-            for kind, flags, sequence, message in _split(self._socket.recv(BUFFER)):
+            for kind, flags, sequence, message in split(self._socket.recv(BUFFER)):
                 if sequence != self._sequence:
                     continue
                 interrupted |= bool(flags & NLM_F_DUMP_INTR)
@@ -79,7 +79,7 @@ class Channel:
                 return
 
 
-def _split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+def split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     offset = 0
     while offset < len(data):
         length, kind, flags, sequence, _port = HEADER.unpack_from(data, offset)
