@@ -33,9 +33,14 @@ options:
   assume:
     description:
       - Objects that earlier tasks of the same play declare, as a dictionary with the keys C(links), C(policies),
-        C(rules), C(default_policy), C(snat) and C(purge).
+        C(rules), C(default_policy), C(snat), C(rp_filter) and C(purge).
       - Only looked at in check mode, where those earlier tasks have written nothing. It lets every task of a play be
         checked on a router that was never configured.
+    type: dict
+  validate:
+    description:
+      - Everything the play declares, with the keys of O(assume). Where its parts do not fit together, it is refused
+        as a whole before this task changes anything.
     type: dict
 notes:
   - The whole router is converged by each module, so a change by hand to any object is repaired by whichever runs first.

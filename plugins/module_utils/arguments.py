@@ -19,6 +19,7 @@ def settings() -> Spec:
         "rule_priority": {"type": "int"},
         "firewall_backend": {"type": "str", "choices": list(Settings.BACKENDS)},
         "assume": {"type": "dict"},
+        "validate": {"type": "dict"},
     }
 
 

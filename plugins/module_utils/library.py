@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pkgutil
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,8 @@ from . import _mwan
 from ._mwan import flow, host, inspection
 
 PACKAGE = "mwan"
+# how our directories are called: a digest, or a release that was being written when the machine stopped
+OURS = re.compile(r"[0-9a-f]{12}\Z|\.new-")
 ENTRY_POINTS = (flow, host, inspection)
 
 
@@ -45,7 +48,12 @@ class Release:
             return None
 
     def is_current(self) -> bool:
-        return self.current() == self.path and os.path.isdir(self.path)
+        """Whether this release is switched to, and is whole: a power cut can leave files empty."""
+        return self.current() == self.path and self._is_whole()
+
+    def _is_whole(self) -> bool:
+        contents = {**self.files, **self.programs}
+        return all(_read(os.path.join(self.path, name)) == content for name, content in contents.items())
 
     def _link(self) -> str:
         return os.path.join(self.directory, "current")
@@ -54,7 +62,8 @@ class Release:
         """Write the release beside the others, switch to it in one rename, and drop all but the one before."""
         former = self.current()
         os.makedirs(self.directory, mode=0o755, exist_ok=True)
-        if not os.path.isdir(self.path):
+        if not self._is_whole():
+            shutil.rmtree(self.path, ignore_errors=True)
             self._write()
         link = self._link() + ".new"
         if os.path.lexists(link):
@@ -75,7 +84,7 @@ class Release:
     def _clean(self, kept: set[str | None]) -> None:
         for name in os.listdir(self.directory):
             path = os.path.join(self.directory, name)
-            if path not in kept:
+            if path not in kept and OURS.match(name):
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -101,3 +110,13 @@ def _write(path: str, text: str, mode: int) -> None:
     with open(path, "w", encoding="utf-8") as handle:
         os.fchmod(handle.fileno(), mode)
         handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8") as handle:
+            return handle.read()
+    except (OSError, UnicodeDecodeError):
+        return None

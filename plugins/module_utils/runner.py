@@ -13,7 +13,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ._mwan import changes, host, messages
-from ._mwan.apply import ApplyError
+from ._mwan.apply import ApplyError, NotKeptError
 from ._mwan.document import Document
 from ._mwan.errors import InputError, KernelError
 from ._mwan.flow import Outcome, converge
@@ -31,7 +31,9 @@ def run(module: AnsibleModule, change: Change) -> None:
     params = module.params
 
     def altered(document: Document) -> Document:
-        return change(with_settings(document, params), params)
+        current = with_settings(document, params)
+        changes.assume(current, params["validate"] or {}).check()
+        return change(current, params)
 
     def assumed(document: Document) -> Document:
         return changes.assume(with_settings(document, params), params["assume"])
@@ -64,6 +66,8 @@ def guarded(module: AnsibleModule, work: Callable[[], Any]) -> Any:
         module.fail_json(
             msg=str(exc), failed_action=exc.failed, undone=exc.undone, actions=exc.done, changed=bool(exc.done)
         )
+    except NotKeptError as exc:
+        module.fail_json(msg=str(exc), actions=exc.done, changed=True)
     except KernelError as exc:
         module.fail_json(msg=str(exc))
     return None

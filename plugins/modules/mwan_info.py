@@ -66,6 +66,13 @@ drift:
   returned: success
   type: list
   elements: str
+shadowed:
+  description:
+    - Rules of others that new connections no longer reach, because the default policy takes them before.
+    - A higher C(rule_priority) of the modules, such as 6000 beside tailscale, lets them be looked at first.
+  returned: success
+  type: list
+  elements: str
 foreign:
   description: Rules of others that use bits of our mask or our tables.
   returned: success
@@ -85,8 +92,8 @@ from ansible_collections.multiwan.linux.plugins.module_utils._mwan import inspec
 
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    router = runner.open_router(module)
-    module.exit_json(changed=False, **runner.guarded(module, lambda: inspection.inspect(router)))
+    found = runner.guarded(module, lambda: inspection.inspect(runner.open_router(module)))
+    module.exit_json(changed=False, **found)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ short_description: Declare the uplinks of a multi-WAN router
 version_added: 0.1.0
 description:
   - Gives each link a routing table of its own with its default route and source address, a rule that sends its pinned
-    connections there, and a rule for sockets bound to its address.
+    connections there, and a rule for what has one of its device's addresses.
   - Pins connections that come in on a link to it, so that replies leave by the link they came in on, also those of
     hosts behind the router.
   - A link whose device does not exist yet can be declared. It is reported in RV(links) as pending and converges when

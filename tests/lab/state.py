@@ -11,7 +11,7 @@ from .host import Host
 FILES = "/etc/mwan /etc/iproute2/rt_tables.d /etc/iproute2/rt_protos.d /etc/sysctl.d/90-mwan.conf"
 SYSCTLS = (
     "conf/*/rp_filter conf/*/src_valid_mark conf/*/ignore_routes_with_linkdown "
-    "fib_multipath_hash_policy fib_multipath_use_neigh ip_forward"
+    "fib_multipath_hash_policy fib_multipath_use_neigh fwmark_reflect ip_forward"
 )
 LISTINGS = {
     "rules": "ip rule show | sort -n",  # ours of one priority stand in any order
@@ -46,7 +46,7 @@ def forget_everything(host: Host) -> None:
         done
         rm -rf /run/mwan
         cd /proc/sys/net/ipv4
-        echo 0 > fib_multipath_hash_policy; echo 0 > fib_multipath_use_neigh; echo 0 > ip_forward
+        for f in fib_multipath_hash_policy fib_multipath_use_neigh fwmark_reflect ip_forward; do echo 0 > $f; done
         for f in rp_filter src_valid_mark ignore_routes_with_linkdown; do
           for d in conf/*; do echo 0 > $d/$f; done
         done

@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 from lab.ansible import run_module, run_playbook
 from lab.traffic import AccessLogServer, fetch_many
 
@@ -55,6 +56,32 @@ def test_release_removed_by_hand_is_installed_again(two_links):
     two_links.router.run(["rm", "-r", release])
     assert install(two_links)["changed"]
     assert f"{release}/tool" in listing(two_links)
+
+
+def test_what_others_keep_in_the_directory_stays(two_links):
+    """A directory that is given may be in use for other things; only old releases of ours are removed from it."""
+    foreign = ["site/script.sh", "1d02311e6211-saved/tool", "notes.txt", "abc/tool"]
+    for path in foreign:
+        two_links.router.run(f"mkdir -p $(dirname {DIRECTORY}/{path}) && echo kept > {DIRECTORY}/{path}")
+    for number in (1, 2, 3):
+        install(two_links, f"#!/bin/sh\nexit {number}\n")
+    for path in foreign:
+        assert two_links.router.run(["cat", f"{DIRECTORY}/{path}"]).stdout == "kept\n"
+    names = two_links.router.run(["ls", "-A", DIRECTORY]).stdout.split()
+    assert len(names) == len(foreign) + 3
+
+
+@pytest.mark.parametrize("name", ["tool", "mwan/flow.py", "mwan/firewall/__init__.py"])
+def test_damaged_release_is_repaired(two_links, name):
+    """A power cut can leave files of a release empty, or short."""
+    path = f"{install(two_links)['release']}/{name}"
+    whole = two_links.router.run(["cat", path]).stdout
+    for damage in ("printf '' >", "printf 'import ' >", "rm"):
+        two_links.router.run(f"{damage} {path}")
+        assert install(two_links, check=True)["changed"]
+        assert install(two_links)["changed"]
+        assert two_links.router.run(["cat", path]).stdout == whole
+        assert not install(two_links)["changed"]
 
 
 def test_command_restores_the_router_after_everything_was_flushed(two_links):

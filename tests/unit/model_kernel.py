@@ -261,6 +261,7 @@ class ModelRouter:
             "net/ipv4/ip_forward": "0",
             "net/ipv4/fib_multipath_hash_policy": "0",
             "net/ipv4/fib_multipath_use_neigh": "0",
+            "net/ipv4/fwmark_reflect": "0",
             "net/ipv4/conf/all/src_valid_mark": "0",
         }
         for name in ("all", "default", *facts.devices):

@@ -22,13 +22,21 @@ class ApplyError(RuntimeError):
         state = (
             f"the {len(undone)} operations before it were undone" if undone else "nothing had been changed before it"
         )
+        state += "; the router forwards as before"
         if done:
             state = "undoing failed, and these operations stand: {}".format("; ".join(done))
-        super().__init__(
-            f"{failed} failed: {cause}; {state}. The router forwards as before; the next run starts from what is there"
-        )
+        super().__init__(f"{failed} failed: {cause}; {state}. The next run starts from what is there")
         self.failed = failed
         self.undone = undone
+        self.done = done
+
+
+class NotKeptError(KernelError):
+    """The plan was carried out, and what it set did not stay. `done` are its operations."""
+
+    def __init__(self, done: list[str], left: list[str]) -> None:
+        reason = "it was carried out and stored, but did not stay: {}".format("; ".join(left))
+        super().__init__("verify", "the applied plan", reason)
         self.done = done
 
 

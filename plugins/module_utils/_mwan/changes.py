@@ -87,4 +87,6 @@ def assume(document: Document, declared: Mapping[str, Any]) -> Document:
         )
     if declared.get("snat") is not None:
         result = snat(result, {"snat": declared["snat"], "state": "present", "purge": purge})
+    if declared.get("rp_filter") is not None:
+        result = rp_filter(result, {**dict.fromkeys(RP_FILTER), **declared["rp_filter"], "state": "present"})
     return result

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from . import layout
@@ -119,29 +119,48 @@ class _Compiler:
                 mark=self.settings.mark(link.ident),
                 mask=self.settings.mark_mask,
             )
-        for link in self._by_address():
-            yield IpRule(base + layout.SOURCE, self.settings.table(link.ident), source=f"{link.address}/32")
+        for address, table in self._sources():
+            yield IpRule(base + layout.SOURCE, table, source=f"{address}/32")
         for position, rule in enumerate(self.document.rules):
             yield self._rule(base + layout.RULES + position, rule)
         if self.document.default_policy:
             yield IpRule(base + layout.DEFAULT_POLICY, self._table_of(self.document.default_policy, None))
 
-    def _by_address(self) -> Iterator[ResolvedLink]:
-        """For each source address the first link by id that has it; one that takes new connections goes first.
+    def _sources(self) -> Iterator[tuple[str, int]]:
+        """The table that packets from each of our addresses go by.
 
-        The kernel asks again with the address it has chosen (ip_route_connect), so a rule for an address of several
-        links would take all of the router's own connections to one of them: where the default policy spreads over
-        them all, there is none.
+        An address of links goes by the first of them, one that takes new connections before others. The kernel asks
+        again with the address it has chosen (ip_route_connect), so such a rule would take all of the router's own
+        connections to that one: where the default policy spreads over these links and no others, there is none.
+        An uplink that is no link of ours answers by the main table, as it did before.
         """
         spread = {m.link for policy in self.document.policies for m in policy.members if self._is_default(policy)}
+        for address, links in self._holders().items():
+            serving = {link.name for link in links if self.health.takes_new(link.name)}
+            if len(serving) < 2 or serving != {name for name in spread if self._serves(name)}:
+                yield address, self.settings.table(links[0].ident)
+        for device in self._foreign_uplinks():
+            yield from ((item.address, MAIN) for item in self.facts.addresses_of(device))
+
+    def _holders(self) -> dict[str, list[ResolvedLink]]:
+        """The links by source address; a link that has its device to itself holds all of the device's addresses."""
         holders: dict[str, list[ResolvedLink]] = {}
         ready = [link for link in self.links.values() if link.address and not link.pending]
         for link in sorted(ready, key=lambda item: (not self.health.takes_new(item.name), item.ident)):
-            holders.setdefault(str(link.address), []).append(link)
-        for links in holders.values():
-            serving = {link.name for link in links if self.health.takes_new(link.name)}
-            if len(serving) < 2 or not serving <= spread:
-                yield links[0]
+            alone = not self.document.shares_device(link.link)
+            others = [item.address for item in self.facts.addresses_of(link.device) if alone]
+            for address in dict.fromkeys([str(link.address), *others]):
+                holders.setdefault(address, []).append(link)
+        return holders
+
+    def _serves(self, name: str) -> bool:
+        return not self.links[name].pending and self.health.takes_new(name)
+
+    def _foreign_uplinks(self) -> list[str]:
+        """Devices with a default route of others that are no link, once the default policy takes what used it."""
+        if not self.document.default_policy:
+            return []
+        return sorted(self.facts.defaults.keys() - {link.device for link in self.links.values()})
 
     def _is_default(self, policy: Policy) -> bool:
         return policy.name == self.document.default_policy
@@ -184,6 +203,8 @@ class _Compiler:
         if self.document.policies:
             wanted["net/ipv4/fib_multipath_hash_policy"] = str(Settings.HASHES[self.settings.multipath_hash])
             wanted["net/ipv4/fib_multipath_use_neigh"] = "1"
+            # the router's own errors and resets leave by the link of the packet they answer
+            wanted["net/ipv4/fwmark_reflect"] = "1"
         if self.document.policies and self.settings.ip_forward:
             wanted["net/ipv4/ip_forward"] = "1"
         return wanted
@@ -195,7 +216,7 @@ class _Compiler:
         default = declared.default or declared.mode
         modes = {"all": declared.all or "none", **({"default": default} if default else {})}
         if declared.mode:
-            modes.update((name, declared.mode) for name in self.facts.devices if name != "lo")
+            modes.update(dict.fromkeys(self.facts.devices, declared.mode))
         modes.update(declared.devices)
         wanted = {f"net/ipv4/conf/{name}/rp_filter": str(RP_MODES[mode]) for name, mode in modes.items()}
         if declared.src_valid_mark:
@@ -217,14 +238,16 @@ class _Compiler:
     def _persistent_sysctls(self) -> list[str]:
         """What sysctl.d sets at boot.
 
-        Devices that come and go are covered by a glob, so the file does not follow them.
+        Devices that come and go are covered by a glob, so the file does not follow them. Forwarding is left to the
+        restore, which switches it on when source NAT is in place.
         """
         declared = self.document.rp_filter
         named = {"all", "default"} | {device for device, _mode in declared.devices}
         lines = [
             "{} = {}".format(*item)
             for item in sorted(self._all_sysctls().items())
-            if not item[0].endswith("/rp_filter") or conf_device(item[0]) in named
+            if item[0] != "net/ipv4/ip_forward"
+            and (not item[0].endswith("/rp_filter") or conf_device(item[0]) in named)
         ]
         if declared.mode:
             # A glob never touches a key which the same file sets by its full name (sysctl.d(5)).
@@ -234,13 +257,14 @@ class _Compiler:
     # firewall
 
     def firewall(self) -> Firewall:
+        own = self._own_addresses()
         return Firewall(
             self.settings.mark_mask,
-            tuple(self._firewall_link(link) for link in self.links.values()),
+            tuple(self._firewall_link(link, own) for link in self.links.values()),
             tuple(self._source_nat()),
         )
 
-    def _firewall_link(self, link: ResolvedLink) -> FirewallLink:
+    def _firewall_link(self, link: ResolvedLink, own: Mapping[str, tuple[str, ...]]) -> FirewallLink:
         shared = self.document.shares_device(link.link)
         gateway = link.link.gateway if shared else None
         return FirewallLink(
@@ -250,7 +274,17 @@ class _Compiler:
             gateway=gateway,
             mac=self.facts.neighbours.get((link.device, gateway)) if gateway else None,
             realm=self._realm(link),
+            addresses=own.get(link.name, ()),
+            networks=tuple(item.network for item in self.facts.addresses_of(link.device) if not item.peer),
         )
+
+    def _own_addresses(self) -> dict[str, tuple[str, ...]]:
+        """The addresses that no two links hold, by link."""
+        own: dict[str, tuple[str, ...]] = {}
+        for address, links in self._holders().items():
+            if len(links) == 1:
+                own[links[0].name] = (*own.get(links[0].name, ()), address)
+        return own
 
     def _source_nat(self) -> Iterator[SourceNat]:
         for snat in self.document.snat:
@@ -262,9 +296,17 @@ class _Compiler:
     # remarks
 
     def warnings(self) -> Iterator[str]:
+        for device in self._foreign_uplinks():
+            yield (
+                f"{device} has a default route in the main table and is no link: the router itself answers over it, "
+                "but what it forwards from there is answered over the links; declare it, with weight 0 if need be"
+            )
         for link in self.links.values():
             if link.pending:
-                yield f"link {link.name} is declared but not in service: {link.pending}; it converges when that changes"
+                yield f"link {link.name} is declared but not in service: {link.pending}; a later run takes it in"
+            elif link.onlink:
+                where = f"is in no network of {link.device}; it is reached onlink"
+                yield f"link {link.name}: gateway {link.gateway} {where}"
         for entry in self.firewall().shared():
             if entry.mac is None:
                 yield (
@@ -292,13 +334,13 @@ def table_names(document: Document) -> dict[int, str]:
     }
 
 
-def check_default_kept(desired: State, observed: State, settings: Settings) -> None:
+def check_default_kept(desired: State, observed: State, document: Document) -> None:
     """Refuse to take over new connections for the first time with a default policy that has no way out.
 
     A router whose devices are misnamed would cut itself off. Once the default policy serves, an outage of all
     links is a state like any other.
     """
-    priority = settings.rule_priority + layout.DEFAULT_POLICY
+    priority = document.settings.rule_priority + layout.DEFAULT_POLICY
     if any(rule.priority == priority for rule in observed.rules):
         return
     tables = {rule.table for rule in desired.rules if rule.priority == priority}
@@ -307,7 +349,7 @@ def check_default_kept(desired: State, observed: State, settings: Settings) -> N
     if tables and last_resort and not ways:
         raise InputError(
             "default_policy",
-            None,
+            document.default_policy,
             "has no link in service, so the router would lose its way out",
             "Bring a member link's device and address up first, or set last_resort: main on the policy",
         )

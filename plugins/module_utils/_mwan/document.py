@@ -18,6 +18,11 @@ from .errors import InputError
 from .model import Link, Policy, RpFilter, Rule, Settings, Snat
 
 SCHEMA = 1
+KEYS = (
+    *("schema", "settings", "links", "policies", "default_policy", "rules", "snat", "rp_filter"),
+    *("ids", "originals", "backend"),
+)
+BACKENDS = ("nftables", "iptables")
 
 Item = TypeVar("Item", Link, Policy, Rule, Snat)
 
@@ -39,6 +44,7 @@ class Document:
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], option: str = "document") -> Document:
+        values.only_keys(option, data, KEYS)
         if data.get("schema", SCHEMA) != SCHEMA:
             raise InputError(
                 option + ".schema",
@@ -54,9 +60,9 @@ class Document:
             rules=parse_list(Rule, "rules", data.get("rules")),
             snat=parse_list(Snat, "snat", data.get("snat")),
             rp_filter=RpFilter.parse("rp_filter", data.get("rp_filter") or {}),
-            ids=dict(data.get("ids") or {}),
-            originals=dict(data.get("originals") or {}),
-            backend=data.get("backend"),
+            ids=_numbers("ids", data.get("ids") or {}),
+            originals=_sysctls("originals", data.get("originals") or {}),
+            backend=values.choice("backend", data["backend"], BACKENDS) if data.get("backend") else None,
         ).check()
 
     def dump(self) -> dict[str, Any]:
@@ -163,6 +169,21 @@ class Document:
         return any(other.device == link.device and other.name != link.name for other in self.links)
 
 
+def _numbers(option: str, data: Any) -> dict[str, int]:
+    listed = values.only_keys(option, data, data)
+    return {key: values.integer(f"{option}.{key}", number, 1, 0xFFFFFFFF) for key, number in listed.items()}
+
+
+def _sysctls(option: str, data: Any) -> dict[str, str]:
+    """They are written as they stand, so none may lead out of the directory ours are in."""
+    for key in values.only_keys(option, data, data):
+        if not key.startswith("net/ipv4/") or ".." in key.split("/"):
+            raise InputError(
+                f"{option}.{key}", data[key], "is not an IPv4 sysctl", "Take it out of the stored document"
+            )
+    return {key: str(value) for key, value in data.items()}
+
+
 def link_id(name: str) -> str:
     return "link:" + name
 
@@ -174,7 +195,7 @@ def policy_id(name: str) -> str:
 def _known(option: str, name: str, names: set[str], kind: str) -> None:
     if name not in names:
         remedy = "Known are: {}".format(", ".join(sorted(names))) if names else f"No {kind} is declared yet"
-        raise InputError(option, name, f"is not a declared {kind}", remedy + "; declare it first")
+        raise InputError(option, name, f"is not a declared {kind}", remedy + "; declare it first, or take it out here")
 
 
 def parse_list(kind: type[Item], option: str, data: Iterable[Any] | None) -> tuple[Item, ...]:
@@ -182,10 +203,16 @@ def parse_list(kind: type[Item], option: str, data: Iterable[Any] | None) -> tup
 
 
 def merge(current: Sequence[Item], listed: Sequence[Item], purge: bool) -> tuple[Item, ...]:
-    """The listed objects in their order, then (unless `purge`) those of the current ones that are not listed."""
+    """The listed objects alone with `purge`; else each in the place of one it replaces, in their order, new ones last.
+
+    So two tasks that list one object each do not take turns in moving theirs to the front.
+    """
+    if purge:
+        return tuple(listed)
     keys = {item.key for item in listed}
-    rest = () if purge else tuple(item for item in current if item.key not in keys)
-    return tuple(listed) + rest
+    coming = iter(listed)
+    places = tuple(next(coming) if item.key in keys else item for item in current)
+    return places + tuple(coming)
 
 
 def without(current: Sequence[Item], gone: Iterable[Any]) -> tuple[Item, ...]:

@@ -12,7 +12,9 @@ class InputError(ValueError):
     """Bad input, found before anything was touched. Names the option, the value and what would do."""
 
     def __init__(self, option: str, value: Any, problem: str, remedy: str) -> None:
-        super().__init__(f"{option}: {value!r} {problem}. {remedy}")
+        # what was left out has no value to show
+        subject = option if value is None else f"{option}: {value!r}"
+        super().__init__(f"{subject} {problem}. {remedy}")
         self.option = option
         self.value = value
         self.problem = problem

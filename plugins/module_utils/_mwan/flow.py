@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import report, store
-from .apply import apply_plan
+from .apply import NotKeptError, apply_plan
 from .desired import Desired, check_default_kept, compile_state, table_names
 from .document import Document
-from .errors import InputError, KernelError
+from .errors import InputError
 from .firewall.model import Firewall
 from .health import Health
 from .kernel import Facts, State
@@ -74,10 +74,11 @@ def converge(
         run = Run(router, store.load_health(router.files), stored, wanted, strict)
         observed = run.observe_after(assumed) if check and assume else run.observe()
         planned = run.plan(observed)
+        loaded = store.recorded_firewall(router.files)
         if not check:
             run.apply(planned)
         before = assumed if check else stored
-        return _outcome(planned, replace(before, originals={}, backend=None))
+        return _outcome(planned, before, loaded)
 
 
 def open_run(router: Router) -> Run:
@@ -86,14 +87,15 @@ def open_run(router: Router) -> Run:
     return Run(router, store.load_health(router.files), stored, stored, strict=False)
 
 
-def _outcome(planned: _Planned, before: Document) -> Outcome:
+def _outcome(planned: _Planned, before: Document, loaded: store.Loaded) -> Outcome:
+    """`loaded` shows what drifted in the words of the tool that listed it, line by line, not in ours against its."""
     names = {**table_names(before), **table_names(planned.document)}
-    after = replace(planned.document, originals={}, backend=None)
     actions = report.actions(planned.operations, names)
-    diff = report.diff(planned.observed, planned.operations, names)
-    if after != before:
+    drifted = planned.observed.firewall not in ("", loaded.text)
+    diff = report.diff(planned.observed, planned.operations, names, {loaded.text: loaded.listing} if drifted else {})
+    texts = {"before": store.declared_text(before), "after": store.declared_text(planned.document)}
+    if texts["before"] != texts["after"]:
         actions.append(f"store {store.DOCUMENT}")
-        texts = {side: store.document_text(document) for side, document in (("before", before), ("after", after))}
         diff.append({"before_header": store.DOCUMENT, "after_header": store.DOCUMENT, **texts})
     return Outcome(bool(actions), actions, diff, planned.desired.warnings, planned.document, describe_links(planned))
 
@@ -189,7 +191,7 @@ class Run:
     def plan(self, observed: State) -> _Planned:
         desired, operations = self._operations(self.wanted, observed)
         if self.strict:
-            check_default_kept(desired.state, observed, self.wanted.settings)
+            check_default_kept(desired.state, observed, self.wanted)
         document = replace(
             self.wanted,
             originals=self._originals(observed),
@@ -246,23 +248,36 @@ class Run:
         }
 
     def apply(self, planned: _Planned) -> None:
-        names = {**table_names(self.stored), **table_names(self.wanted)}
-        apply_plan(self.router, planned.operations, names)
-        if planned.operations:
-            self._verify(names)
-        if planned.document != self.stored:
-            texts = self.router.files.read(store.DOCUMENT), store.document_file(planned.document)
-            apply_plan(self.router, [Operation("document", *texts, store.DOCUMENT)], names, planned.operations)
+        """Carry out the plan and store the document; the host's own sysctl values are stored before the first change.
 
-    def _verify(self, names: Mapping[int, str]) -> None:
-        """Look again: a plan that is not empty now means the kernel, or someone else, did not keep what was set."""
+        A run that is killed in the middle must not lose them. Raises NotKeptError when the kernel, or somebody else,
+        does not keep what was set: everything is done and stored then, and the next run starts from what is there.
+        """
+        names = {**table_names(self.stored), **table_names(self.wanted)}
+        early = replace(self.stored, originals={**planned.document.originals, **self.stored.originals})
+        operations = (*self._storing(early), *planned.operations)
+        apply_plan(self.router, operations, names)
+        apply_plan(self.router, self._storing(planned.document), names, operations)
+        if planned.operations:
+            self._verify(planned.operations, names)
+
+    def _storing(self, document: Document) -> tuple[Operation, ...]:
+        texts = self.router.files.read(store.DOCUMENT), store.document_file(document)
+        return () if texts[0] == texts[1] else (Operation("document", *texts, store.DOCUMENT),)
+
+    def _verify(self, done: tuple[Operation, ...], names: Mapping[int, str]) -> None:
+        """Look again, and once more set what has not stayed: an address may have changed in the meantime."""
+        left = self._left()
+        if left:
+            apply_plan(self.router, left, names)
+            left = self._left()
+        if left:
+            raise NotKeptError(report.actions(done, names), report.actions(left, names))
+
+    def _left(self) -> tuple[Operation, ...]:
         self.facts = self._facts(self.wanted)
         self._compiled.clear()
-        left = self._operations(self.wanted, self.observe())[1]
-        if left:
-            raise KernelError(
-                "verify", "the applied plan", "not kept: {}".format("; ".join(report.actions(left, names)))
-            )
+        return self._operations(self.wanted, self.observe())[1]
 
 
 def choose_backend(router: Router, document: Document) -> FirewallPort:

@@ -55,6 +55,6 @@ def _full(wanted: list[str], capacity: int, option: str) -> InputError:
     return InputError(
         option,
         f"{len(wanted)} links and policies",
-        f"do not fit the mark_mask, which holds {capacity} ids",
-        "Give a wider mark_mask, such as 0xff00 for 255",
+        f"do not fit the mark_mask, which holds {capacity} ids; ids of those that go now are free from the next run on",
+        "Give a wider mark_mask, such as 0xff00 for 255, or take some away first",
     )

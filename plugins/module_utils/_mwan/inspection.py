@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import report
+from . import layout, report
 from .desired import table_names
+from .document import Document
 from .flow import converge, open_run
 from .kernel import MAIN, Facts, IpRule, State
 from .model import RP_MODES, Settings
@@ -34,6 +35,7 @@ def inspect(router: Router) -> dict[str, Any]:
         },
         "effective": {"rp_filter": effective_rp_filter(router, run.facts), "defaults": defaults(state, names)},
         "drift": outcome.actions,
+        "shadowed": [str(rule) for rule in shadowed(router.routing.foreign_rules(), document)],
         "foreign": [str(rule) for rule in overlapping(router.routing.foreign_rules(), document.settings, set(names))],
         "warnings_found": list(outcome.warnings),
     }
@@ -54,6 +56,14 @@ def defaults(state: State, names: dict[int, str]) -> dict[str, str]:
         if route.table != MAIN:
             best.setdefault(names.get(route.table, str(route.table)), route_words(route, names))
     return best
+
+
+def shadowed(rules: tuple[IpRule, ...], document: Document) -> list[IpRule]:
+    """Rules of others that new connections no longer reach, because the default policy takes them before."""
+    last = document.settings.rule_priority + layout.DEFAULT_POLICY
+    kernels_own = (32766, 32767)
+    later = (rule for rule in rules if rule.priority > last and rule.priority not in kernels_own)
+    return list(later) if document.default_policy else []
 
 
 def overlapping(rules: tuple[IpRule, ...], settings: Settings, tables: set[int]) -> list[IpRule]:

@@ -9,6 +9,7 @@ Canonical means: what the adapter reads back from the kernel equals what the cor
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -146,6 +147,10 @@ class Address:
     address: str
     prefix_length: int
     peer: str | None = None
+
+    @property
+    def network(self) -> str:
+        return str(ipaddress.IPv4Network(f"{self.address}/{self.prefix_length}", strict=False))
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,10 @@ class Sysctl:
         try:
             with open(PROC_SYS + key, "w", encoding="ascii") as handle:
                 handle.write(value)
+        except FileNotFoundError as exc:
+            # a device that went a moment ago has nothing to be set; any other key should exist
+            if not key.startswith("net/ipv4/conf/"):
+                raise KernelError("sysctl", f"{key} = {value}", "the kernel does not have it") from exc
         except OSError as exc:
             raise KernelError("sysctl", f"{key} = {value}", str(exc.strerror)) from exc
 

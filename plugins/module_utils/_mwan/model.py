@@ -160,7 +160,7 @@ class Rule:
             raise InputError(
                 option + ".protocol",
                 self.protocol,
-                "has no ports",
+                "has no ports" if self.protocol else "is missing, and only some protocols have ports",
                 "Give protocol as one of {}".format(", ".join(PORT_PROTOCOLS)),
             )
 

@@ -119,7 +119,8 @@ class _Planner:
         self.pinned_tables = {rule.table for rule in observed.rules if rule.mark is not None}
 
     def steps(self, firewall: LoadedFirewall, live: LoadedFirewall, transition: LoadedFirewall) -> Iterator[Operation]:
-        # what new connections will use
+        # what new connections will use; a mark that comes anew may still be on connections of a link long gone
+        yield from _flushes(self.desired, _marks(self.observed) | {link.mark for link in live.model.links})
         yield from self._files()
         yield from self._sysctls(closing=False)
         unknown = {link.device for link in transition.model.links} - {link.device for link in live.model.links}
@@ -135,12 +136,12 @@ class _Planner:
         yield from self._put_routes(lambda route: not self._is_link_route(route) and self._refuses(route))
         yield from self._delete_routes(lambda route: route.table in self.live_tables and not self._goes_early(route))
         # links that go: their connections begin anew over the others while late packets still find their pins
-        yield from self._flushes()
+        yield from self._leaving()
         yield from _load_firewall(transition, firewall)
         yield from self._delete_rules(self._is_base)
         yield from self._delete_routes(lambda route: route.table not in self.live_tables)
         # and what those late packets began is forgotten, so that a later link with the same id does not inherit it
-        yield from self._flushes()
+        yield from self._leaving()
         yield from self._sysctls(closing=True)
 
     def _is_link_route(self, route: Route) -> bool:
@@ -194,17 +195,13 @@ class _Planner:
         for rule in reversed(_ordered_rules(filter(wanted, gone))):
             yield Operation("rule", rule, None)
 
-    def _flushes(self) -> Iterator[Operation]:
+    def _leaving(self) -> Iterator[Operation]:
         """Forget the connections of links that go.
 
         Not when no link is left: then the host's own routing carries on what it can.
         """
-        kept = {rule.mark for rule in self.desired.rules}
-        if kept <= {None}:
-            return
-        for rule in _ordered_rules(self.observed.rules):
-            if rule.mark is not None and rule.mark not in kept:
-                yield Operation("conntrack", Marked(rule.mark, rule.mask or 0xFFFFFFFF), None)
+        kept = _marks(self.desired)
+        return _flushes(self.observed, kept) if kept else iter(())
 
     def _files(self) -> Iterator[Operation]:
         for path, text in sorted(self.desired.files.items()):
@@ -225,6 +222,17 @@ def _closes(key: str, before: str | None, value: str) -> bool:
         openness = {"0": 2, "2": 1, "1": 0}
         return openness.get(value, 0) < openness.get(before or "", 0)
     return key == "net/ipv4/ip_forward" or value == "0"
+
+
+def _marks(state: State) -> set[int]:
+    return {rule.mark for rule in state.rules if rule.mark is not None}
+
+
+def _flushes(state: State, kept: set[int]) -> Iterator[Operation]:
+    """Delete the connections of every mark in `state` that is not among `kept`."""
+    for rule in _ordered_rules(state.rules):
+        if rule.mark is not None and rule.mark not in kept:
+            yield Operation("conntrack", Marked(rule.mark, rule.mask or 0xFFFFFFFF), None)
 
 
 def _load_firewall(before: LoadedFirewall, after: LoadedFirewall) -> Iterator[Operation]:

@@ -15,14 +15,17 @@ def actions(operations: Iterable[Operation], names: Mapping[int, str]) -> list[s
     return [operation.describe(names) for operation in operations]
 
 
-def diff(before: State, operations: Iterable[Operation], names: Mapping[int, str]) -> list[dict[str, str]]:
+def diff(
+    before: State, operations: Iterable[Operation], names: Mapping[int, str], spelling: Mapping[str, str]
+) -> list[dict[str, str]]:
     """Ansible's list of differences.
 
-    One entry for each area the plan changes: rules, routes, firewall, sysctls, files.
+    One entry for each area the plan changes: rules, routes, firewall, sysctls, files. `spelling` gives other words for
+    a firewall's text.
     """
     planned = list(operations)
     after = predict(before, planned)
-    texts = [(title, text(before), text(after)) for title, text in _areas(names, planned)]
+    texts = [(title, text(before), text(after)) for title, text in _areas(names, planned, spelling)]
     return [
         {"before_header": title, "after_header": title, "before": old, "after": new}
         for title, old, new in texts
@@ -30,13 +33,16 @@ def diff(before: State, operations: Iterable[Operation], names: Mapping[int, str
     ]
 
 
-def _areas(names: Mapping[int, str], planned: list[Operation]) -> list[tuple[str, Callable[[State], str]]]:
+def _areas(
+    names: Mapping[int, str], planned: list[Operation], spelling: Mapping[str, str]
+) -> list[tuple[str, Callable[[State], str]]]:
     files = sorted({operation.subject for operation in planned if operation.kind == "file"})
     sysctls = {operation.subject for operation in planned if operation.kind == "sysctl"}
     return [
         ("ip rule", lambda state: rules_text(state, names)),
         ("ip route", lambda state: routes_text(state, names)),
-        ("firewall", lambda state: state.firewall),
+        ("firewall", lambda state: spelling.get(state.firewall, state.firewall)),
+        ("firewall of the former backend", lambda state: state.former_firewall),
         (
             "sysctl",
             lambda state: _join(

@@ -110,6 +110,13 @@ def check_present(document: Document, facts: Facts) -> None:
                     ", ".join(present)
                 ),
             )
+        if any(item.address == link.gateway for item in facts.addresses):
+            raise InputError(
+                f"links.{link.name}.gateway",
+                link.gateway,
+                "is an address of this router itself",
+                "Give the address of the provider's router, which is the next hop",
+            )
         if link.gateway is None and not device.point_to_point:
             raise InputError(
                 f"links.{link.name}.gateway",

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from .document import Document
@@ -39,6 +39,12 @@ def document_text(document: Document) -> str:
     return json.dumps(document.dump(), indent=2, sort_keys=True) + "\n"
 
 
+def declared_text(document: Document) -> str:
+    """What a person declared and the ids it has, without what the router keeps for itself."""
+    declared = {key: value for key, value in document.dump().items() if key not in ("originals", "backend")}
+    return json.dumps(declared, indent=2, sort_keys=True) + "\n"
+
+
 def document_file(document: Document) -> str | None:
     """The text of the document's file; an empty document has none."""
     return None if document == Document() else document_text(document)
@@ -61,12 +67,24 @@ def live_firewall(files: FilePort, port: FirewallPort) -> str:
     Comparing two listings of the same kernel and the same tool needs no knowledge of how they spell a rule.
     """
     listing = port.listing()
-    if not listing:
-        return ""
+    loaded = recorded_firewall(files)
+    return loaded.text if listing and (loaded.backend, loaded.listing) == (port.name, listing) else listing
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was loaded last: our text, and how the kernel listed it then."""
+
+    backend: str = ""
+    text: str = ""
+    listing: str = ""
+
+
+def recorded_firewall(files: FilePort) -> Loaded:
     record = _json(files.read(FIREWALL))
-    if isinstance(record, dict) and record.get("backend") == port.name and record.get("listing") == _digest(listing):
-        return str(record.get("text"))
-    return listing
+    if not isinstance(record, dict):
+        return Loaded()
+    return Loaded(*(str(record.get(key, "")) for key in ("backend", "text", "listing")))
 
 
 def known_neighbours(files: FilePort) -> dict[tuple[str, str], str]:
@@ -89,11 +107,7 @@ def record_firewall(files: FilePort, port: FirewallPort, firewall: Firewall) -> 
     record = {
         "backend": port.name,
         "text": port.render(firewall),
-        "listing": _digest(port.listing()),
+        "listing": port.listing(),
         "neighbours": [(link.device, link.gateway, link.mac) for link in firewall.shared() if link.mac],
     }
     files.write(FIREWALL, json.dumps(record), PRIVATE)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -335,6 +335,8 @@ def _reporting(operation: str, subject: str) -> Iterator[None]:
         yield
     except KernelError:
         raise
+    except OSError as error:
+        raise KernelError(operation, subject, _reason(error)) from error
     except _refusals() as error:
         raise KernelError(operation, subject, _reason(error)) from error
 

@@ -83,6 +83,16 @@ def _mangle(firewall: Firewall) -> Iterator[Rule]:
 
 
 def _arrive(firewall: Firewall) -> Iterator[Rule]:
+    """CONNMARK goes on to the next rule, so what is pinned by its address leaves before the devices."""
+    older = {"ctrepldst": (), "ctorigdst": (("ctstate", "ESTABLISHED"),)}
+    for side, state in older.items():
+        for link, address in firewall.addressed():
+            match = Extension("conntrack", (*state, (side, address)))
+            yield Rule("MWAN_ARRIVE", _pin(link, firewall.mask), (match,))
+    if firewall.addressed():
+        yield Rule("MWAN_ARRIVE", Extension("RETURN"), (_connmark(0, firewall.mask, invert=True),))
+    for device, network in firewall.neighbourhoods():
+        yield Rule("MWAN_ARRIVE", Extension("RETURN"), source=network, in_device=device)
     for link in firewall.exclusive():
         yield Rule("MWAN_ARRIVE", _pin(link, firewall.mask), in_device=link.device)
     for link in firewall.shared():

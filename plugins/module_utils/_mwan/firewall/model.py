@@ -5,8 +5,8 @@
 
 Both backends render the same `Firewall`:
 
-* arrive: a connection without a pin that arrives on a link is pinned to it (new inbound connections, and
-  replies of connections older than our rules);
+* arrive: a connection without a pin that arrives on a link from beyond its device's own networks is pinned to it;
+  so is one older than our rules that has an address of the link, whichever side speaks first;
 * restore: a packet of a pinned connection gets the pin as its packet mark before routing (prerouting and output);
 * save: a new connection without a pin that leaves by a link is pinned to it (postrouting);
 * snat: a pinned connection that leaves by its link's device gets the link's source address.
@@ -16,6 +16,7 @@ Only the bits of `mask` are written, in packet mark and connection mark alike.
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, replace
 
 
@@ -23,9 +24,10 @@ from dataclasses import dataclass, replace
 class FirewallLink:
     """One link as the firewall sees it.
 
-    `gateway` is set only where several links share `device`; then `mac` (the gateway's link-layer address, lower
-    case, or None while the neighbour is unknown) tells arriving packets apart, and `realm` (the link's id, put on
-    its nexthops) tells leaving packets apart where the backend cannot match the nexthop's address.
+    `addresses` are those that no other link has; `networks` are the connected networks of the device. `gateway` is set
+    only where several links share `device`; then `mac` (the gateway's link-layer address, lower case, or None while the
+    neighbour is unknown) tells arriving packets apart, and `realm` (the link's id, put on its nexthops) tells leaving
+    packets apart where the backend cannot match the nexthop's address.
     """
 
     name: str
@@ -34,6 +36,8 @@ class FirewallLink:
     gateway: str | None = None
     mac: str | None = None
     realm: int | None = None
+    addresses: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
 
     @property
     def shared(self) -> bool:
@@ -71,6 +75,21 @@ class Firewall:
     def shared(self) -> tuple[FirewallLink, ...]:
         """Links told apart by gateway because they share a device."""
         return tuple(link for link in self.links if link.shared)
+
+    def addressed(self) -> tuple[tuple[FirewallLink, str], ...]:
+        """Links by the addresses that tell older connections: those given one by source NAT, and those begun to one."""
+        return tuple((link, address) for link in self.links for address in link.addresses)
+
+    def neighbourhoods(self) -> tuple[tuple[str, str], ...]:
+        """Device and network of every host that is reached without a gateway; networks of a device do not overlap."""
+        found: dict[str, set[ipaddress.IPv4Network]] = {}
+        for link in self.links:
+            found.setdefault(link.device, set()).update(map(ipaddress.IPv4Network, link.networks))
+        return tuple(
+            (device, str(network))
+            for device, networks in sorted(found.items())
+            for network in ipaddress.collapse_addresses(networks)
+        )
 
     def shared_fallbacks(self) -> tuple[FirewallLink, ...]:
         """The first link of each shared device.

@@ -14,6 +14,7 @@ from .model import Firewall, FirewallLink, SourceNat
 TABLE = "inet mwan"
 SBIN = ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 INDENT = "    "
+ONLY_IPV4 = "meta nfproto != ipv4 return"
 
 Runner = Callable[[list[str], str], "tuple[int, str, str]"]
 
@@ -84,25 +85,39 @@ def _hooks(firewall: Firewall) -> Iterator[str]:
     )
     yield _chain(
         "prerouting",
-        [f"{unpinned} jump arrive", restore],
+        [ONLY_IPV4, f"{unpinned} jump arrive", restore],
         "type filter hook prerouting priority mangle; policy accept;",
     )
     # only a chain of type route has the kernel look the route up again after the mark changed
-    yield _chain("output", [restore], "type route hook output priority mangle; policy accept;")
+    yield _chain("output", [ONLY_IPV4, restore], "type route hook output priority mangle; policy accept;")
     yield _chain(
         "postrouting",
-        [f"ct state new {unpinned} jump save"],
+        [ONLY_IPV4, f"ct state new {unpinned} jump save"],
         "type filter hook postrouting priority mangle; policy accept;",
     )
 
 
 def _dispatch(firewall: Firewall) -> Iterator[str]:
-    """Which link a connection without a pin belongs to: by device, and on a shared device by the gateway."""
+    """Which link a connection without a pin belongs to: by device, and on a shared device by the gateway.
+
+    A connection older than our rules belongs to the link whose address source NAT has given it (a new one cannot look
+    so: its replies go to the client), or to which it was begun.
+    """
+    own = ", ".join(f'"{device}" . {network}' for device, network in firewall.neighbourhoods())
     exclusive = [(link, f'"{link.device}"') for link in firewall.exclusive()]
     by_mac = [(link, f'"{link.device}" . {link.mac}') for link in firewall.shared() if link.mac]
     by_gateway = [(link, f'"{link.device}" . {link.gateway}') for link in firewall.shared()]
     fallbacks = [(link, f'"{link.device}"') for link in firewall.shared_fallbacks()]
-    yield _chain("arrive", [*_pin_map("iifname", exclusive), *_pin_map("iifname . ether saddr", by_mac)])
+    yield _chain(
+        "arrive",
+        [
+            *_pin_map("ct reply ip daddr", firewall.addressed()),
+            *_pin_map("ct state established ct original ip daddr", firewall.addressed()),
+            *([f"iifname . ip saddr {{ {own} }} return"] if own else []),
+            *_pin_map("iifname", exclusive),
+            *_pin_map("iifname . ether saddr", by_mac),
+        ],
+    )
     yield _chain(
         "save",
         [
@@ -115,9 +130,11 @@ def _dispatch(firewall: Firewall) -> Iterator[str]:
 
 def _pin_map(selector: str, links: Iterable[tuple[FirewallLink, str]]) -> Iterator[str]:
     """The rule that looks `selector` up among the values which tell the links; none where there are no links."""
-    elements = _elements((value, f"goto pin_{link.name}") for link, value in links)
-    if elements:
-        yield f"{selector} vmap {{ {elements} }}"
+    verdicts: dict[str, str] = {}
+    for link, value in links:
+        verdicts.setdefault(value, f"goto pin_{link.name}")
+    if verdicts:
+        yield f"{selector} vmap {{ {_elements(verdicts.items())} }}"
 
 
 def _link_chains(firewall: Firewall) -> Iterator[str]:
