@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+"""The library's monitor on a lab host, from the outside: what it was told, in order."""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .engine import LIBRARY
+from .host import Host
+from .traffic import Helper
+
+Told = dict[str, Any]
+QUIET = 0.15  # seconds without an event after which none is expected any more
+
+
+class Monitor(Helper):
+    """`watched` has the keys devices, gateways (pairs of device and address) and tables."""
+
+    def __init__(self, host: Host, receive_buffer: int = 1 << 20, **watched: Any) -> None:
+        super().__init__(host, "monitor.py", str(LIBRARY), str(receive_buffer), json.dumps(watched))
+        self._told: queue.Queue[Told] = queue.Queue()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._told.put(json.loads(line))
+
+    def end(self, timeout: float = 30.0) -> str:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout)
+        self._listener.join(timeout)
+        return ""
+
+    def order(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        self.wait("done")
+
+    def watch(self, **watched: Any) -> None:
+        self.order(json.dumps(watched))
+
+    def wait(self, what: str, timeout: float = 5.0, **fields: Any) -> Told:
+        """The next event of that kind with these fields; others before it are passed over."""
+        deadline = time.monotonic() + timeout
+        passed: list[Told] = []
+        while True:
+            try:
+                told = self._told.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"no {what} with {fields} in {timeout} s, but {passed}") from None
+            if told["what"] == what and all(told[name] == value for name, value in fields.items()):
+                return told
+            passed.append(told)
+
+    def rest(self) -> list[Told]:
+        """Everything until it is quiet."""
+        found: list[Told] = []
+        while True:
+            try:
+                found.append(self._told.get(timeout=QUIET))
+            except queue.Empty:
+                return found
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """As a process that gets no time. nsenter has become the process itself."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
