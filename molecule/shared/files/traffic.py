@@ -42,7 +42,7 @@ def connections(host: str, tag: str, count: int) -> Iterator[str]:
 
 
 def requests(host: str, tag: str, count: int) -> Iterator[str]:
-    kept = [http.client.HTTPConnection(host, timeout=TIMEOUT_S) for _ in range(KEPT_OPEN)]
+    kept = [http.client.HTTPConnection(host, timeout=TIMEOUT_S) for _unused in range(KEPT_OPEN)]
     for number in range(count):
         for connection in kept:
             yield ask(connection, f"/{tag}/{number}")

@@ -50,7 +50,7 @@ class Channel:
 
     def dump(self, kind: int, message: bytes) -> list[bytes]:
         """All objects that `message` selects, each a whole netlink message."""
-        for _ in range(DUMP_TRIES):
+        for _unused in range(DUMP_TRIES):
             self._send(kind, NLM_F_REQUEST | NLM_F_DUMP, message)
             try:
                 return list(self._answers())

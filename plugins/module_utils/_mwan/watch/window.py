@@ -54,7 +54,7 @@ class Window:
         self.clear()
 
     def clear(self) -> None:
-        self._slots = [[0, 0, 0.0] for _ in range(SLOTS)]
+        self._slots = [[0, 0, 0.0] for _unused in range(SLOTS)]
         self._sum = [0, 0, 0.0]
         self._newest = 0
 
