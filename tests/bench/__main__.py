@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
-"""python -m tests.bench [apply|hitless|forwarding|all] [--quick] [--json FILE]"""
+"""python -m tests.bench [apply|hitless|forwarding|probing|outages|all] [--quick] [--json FILE]"""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import apply, forwarding, hitless
+from . import apply, forwarding, hitless, outages, probing
 from .figures import Table
 
 BENCHES: dict[str, Callable[[bool], list[Table]]] = {
     "apply": apply.measure,
     "hitless": hitless.measure,
     "forwarding": forwarding.measure,
+    "probing": probing.measure,
+    "outages": outages.measure,
 }
 
 
