@@ -102,7 +102,7 @@ def test_persisted_and_given_back(two_links: Topology) -> None:
             "net/ipv4/conf/all/src_valid_mark = 1",
             "net/ipv4/fib_multipath_hash_policy = 1",
         } <= set(lines)
-        assert not any("ip_forward" in line for line in lines), "forwarding waits for the restore, and so for source NAT"
+        assert not any("ip_forward" in line for line in lines), "forwarding waits for source NAT"
         net.router.ip("link add veth8 type veth peer veth9")
         assert net.router.sysctl("net.ipv4.conf.veth8.rp_filter") == "1", "a device that comes later has the default"
         engine.settle(mwan_rp_filter={})
