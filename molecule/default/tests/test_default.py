@@ -75,3 +75,15 @@ def test_the_desired_state_is_stored_for_root_only() -> None:
 
     assert document.is_file
     assert (document.user, document.mode) == ("root", 0o640)
+
+
+@pytest.mark.parametrize("actions", ["restart", "reload", "stop start"])
+def test_rules_come_back_when_the_distributions_firewall_flushes_all(actions: str) -> None:
+    """Debian's /etc/nftables.conf begins with "flush ruleset"; mwan.service follows the service that loads it."""
+    run("router", "systemctl start nftables")
+    run("router", "systemctl restart mwan")
+    for action in actions.split():
+        run("router", f"systemctl {action} nftables")
+
+    run("router", "timeout 10 sh -c 'until nft list chain inet mwan source_nat; do sleep 0.1; done'")
+    assert set(connections("client", SERVER, new_tag(), 40)) == set(LINKS.values())
