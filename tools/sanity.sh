@@ -23,7 +23,9 @@ main() {
     link_pythons "$scratch/bin"
     provide_pip
     cd "$checkout"
-    HOME="$home" PATH="$scratch/bin:$venv/bin:/usr/local/bin:/usr/bin:/bin" ansible-test sanity --color no "$@" |
+    # the directory a script is in is where Python looks for modules first: not the /tmp of all
+    mkdir "$scratch/tmp"
+    TMPDIR="$scratch/tmp" HOME="$home" PATH="$scratch/bin:$venv/bin:/usr/local/bin:/usr/bin:/bin" ansible-test sanity --color no "$@" |
         sed --unbuffered --regexp-extended "/$pip_chatter/d"
 }
 
