@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import queue
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,37 +14,20 @@ from typing import Any
 
 from .engine import LIBRARY
 from .host import Host
-from .traffic import Helper
+from .traffic import Teller
 
 Told = dict[str, Any]
 QUIET = 0.15  # seconds without an event after which none is expected any more
 
 
-class Monitor(Helper):
+class Monitor(Teller):
     """`watched` has the keys devices, gateways (pairs of device and address) and tables."""
 
     def __init__(self, host: Host, receive_buffer: int = 1 << 20, **watched: Any) -> None:
         super().__init__(host, "monitor.py", str(LIBRARY), str(receive_buffer), json.dumps(watched))
-        self._told: queue.Queue[Told] = queue.Queue()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._told.put(json.loads(line))
-
-    def end(self, timeout: float = 30.0) -> str:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout)
-        self._listener.join(timeout)
-        return ""
 
     def order(self, line: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
+        self.write(line)
         self.wait("done")
 
     def watch(self, **watched: Any) -> None:
@@ -57,7 +39,7 @@ class Monitor(Helper):
         passed: list[Told] = []
         while True:
             try:
-                told = self._told.get(timeout=max(0.0, deadline - time.monotonic()))
+                told = self.told.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 raise AssertionError(f"no {what} with {fields} in {timeout} s, but {passed}") from None
             if told["what"] == what and all(told[name] == value for name, value in fields.items()):
@@ -69,7 +51,7 @@ class Monitor(Helper):
         found: list[Told] = []
         while True:
             try:
-                found.append(self._told.get(timeout=QUIET))
+                found.append(self.told.get(timeout=QUIET))
             except queue.Empty:
                 return found
 

@@ -8,7 +8,6 @@ import datetime
 import json
 import queue
 import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,37 +22,20 @@ from cryptography.x509.oid import NameOID
 from .engine import LIBRARY, Engine
 from .host import Host
 from .topology import Topology
-from .traffic import Helper
+from .traffic import Helper, Teller
 
 Verdict = dict[str, Any]
 
 
-class Prober(Helper):
+class Prober(Teller):
     """One process with any number of probes by name."""
 
     def __init__(self, host: Host) -> None:
         super().__init__(host, "probe.py", str(LIBRARY))
         self.seq = 0
-        self._said: queue.Queue[Verdict] = queue.Queue()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._said.put(json.loads(line))
-
-    def end(self, timeout: float = 30.0) -> str:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout)
-        self._listener.join(timeout)
-        return ""
 
     def order(self, do: str, **what: Any) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, **what}) + "\n")
-        self._process.stdin.flush()
+        self.write(json.dumps({"do": do, **what}))
 
     def make(self, name: str, target: Mapping[str, Any], binding: Mapping[str, Any]) -> None:
         self.order("make", name=name, target=target, binding=binding)
@@ -66,7 +48,7 @@ class Prober(Helper):
     def next(self, timeout: float = 2.0) -> Verdict | None:
         """The next verdict of any probe; None when none came in time."""
         try:
-            return self._said.get(timeout=timeout)
+            return self.told.get(timeout=timeout)
         except queue.Empty:
             return None
 

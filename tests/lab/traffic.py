@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import json
+import queue
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +45,33 @@ class Helper:
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
             self.end()
+
+
+class Teller(Helper):
+    """A helper that goes on printing JSON objects, a line each; they are heard as they come, in `told`."""
+
+    def __init__(self, host: Host, script: str, *arguments: str) -> None:
+        super().__init__(host, script, *arguments)
+        self.told: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.told.put(json.loads(line))
+
+    def write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def end(self, timeout: float = 30.0) -> str:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout)
+        self._listener.join(timeout)
+        return ""
 
 
 class AccessLogServer(Helper):

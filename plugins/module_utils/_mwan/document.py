@@ -15,14 +15,13 @@ from typing import Any, TypeVar
 
 from . import ids, layout, values
 from .errors import InputError
-from .model import Link, Policy, RpFilter, Rule, Settings, Snat
+from .model import FIREWALLS, Link, Policy, RpFilter, Rule, Settings, Snat
 
 SCHEMA = 1
 KEYS = (
     *("schema", "settings", "links", "policies", "default_policy", "rules", "snat", "rp_filter"),
     *("ids", "originals", "backend"),
 )
-BACKENDS = ("nftables", "iptables")
 
 Item = TypeVar("Item", Link, Policy, Rule, Snat)
 
@@ -62,7 +61,7 @@ class Document:
             rp_filter=RpFilter.parse("rp_filter", data.get("rp_filter") or {}),
             ids=_numbers("ids", data.get("ids") or {}),
             originals=_sysctls("originals", data.get("originals") or {}),
-            backend=values.choice("backend", data["backend"], BACKENDS) if data.get("backend") else None,
+            backend=values.choice("backend", data["backend"], FIREWALLS) if data.get("backend") else None,
         ).check()
 
     def dump(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ def inspect(router: Router) -> dict[str, Any]:
     run = open_run(router)
     document, state = run.stored, run.observe()
     names = table_names(document)
+    foreign = router.routing.foreign_rules()
     outcome = converge(router, lambda stored: stored, check=True, strict=False)
     return {
         "desired": document.dump(),
@@ -35,8 +36,8 @@ def inspect(router: Router) -> dict[str, Any]:
         },
         "effective": {"rp_filter": effective_rp_filter(router, run.facts), "defaults": defaults(state, names)},
         "drift": outcome.actions,
-        "shadowed": [str(rule) for rule in shadowed(router.routing.foreign_rules(), document)],
-        "foreign": [str(rule) for rule in overlapping(router.routing.foreign_rules(), document.settings, set(names))],
+        "shadowed": [str(rule) for rule in shadowed(foreign, document)],
+        "foreign": [str(rule) for rule in overlapping(foreign, document.settings, set(names))],
         "warnings_found": list(outcome.warnings),
     }
 

@@ -152,6 +152,10 @@ class Address:
     def network(self) -> str:
         return str(ipaddress.IPv4Network(f"{self.address}/{self.prefix_length}", strict=False))
 
+    def covers(self, other: str) -> bool:
+        """Whether `other` is in the connected network of this address."""
+        return ipaddress.IPv4Address(other) in ipaddress.IPv4Network(self.network)
+
 
 @dataclass(frozen=True)
 class Facts:

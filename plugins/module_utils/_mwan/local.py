@@ -16,7 +16,6 @@ from typing import IO
 from .errors import KernelError
 
 PROC_SYS = "/proc/sys/"
-IP_TABLES_NAMES = "/proc/net/ip_tables_names"
 LOCK = "/run/mwan/lock"
 LOCK_WAIT = 30.0  # seconds; the longest apply measured is under two
 
@@ -108,12 +107,3 @@ def _wait_for(handle: IO[str]) -> None:
             if time.monotonic() > deadline:
                 raise KernelError("lock", LOCK, f"another run has held it for {LOCK_WAIT:.0f} seconds") from None
             time.sleep(0.05)
-
-
-def legacy_tables() -> list[str]:
-    """The legacy iptables tables this network namespace has loaded (read without loading any)."""
-    try:
-        with open(IP_TABLES_NAMES, encoding="ascii") as handle:
-            return handle.read().split()
-    except OSError:
-        return []

@@ -18,6 +18,7 @@ from .errors import InputError
 
 AUTO = "auto"
 MASQUERADE = "masquerade"
+FIREWALLS = ("nftables", "iptables")
 LAST_RESORTS = ("unreachable", "blackhole", "main")
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "gre": 47, "esp": 50, "sctp": 132}
 PORT_PROTOCOLS = ("tcp", "udp", "dccp", "sctp")
@@ -290,7 +291,7 @@ class Settings:
 
     # fib_multipath_hash_policy, Documentation/networking/ip-sysctl.rst
     HASHES: ClassVar[Mapping[str, int]] = {"layer3": 0, "layer4": 1, "inner_layer3": 2}
-    BACKENDS = (AUTO, "nftables", "iptables")
+    BACKENDS = (AUTO, *FIREWALLS)
 
     @classmethod
     def parse(cls, option: str, data: Any) -> Settings:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 
 from .document import Document
@@ -73,7 +72,7 @@ def _address(link: Link, gateway: str | None, facts: Facts) -> str | None:
     present = facts.addresses_of(link.device)
     if link.address != AUTO:
         return link.address if any(item.address == link.address for item in present) else None
-    near = [item for item in present if gateway and _contains(item.address, item.prefix_length, gateway)]
+    near = [item for item in present if gateway and item.covers(gateway)]
     chosen = near or list(present)
     return chosen[0].address if chosen else None
 
@@ -81,14 +80,8 @@ def _address(link: Link, gateway: str | None, facts: Facts) -> str | None:
 def _reachable(gateway: str, device: str, facts: Facts) -> bool:
     """Whether a connected network of the device, or the peer of its point-to-point address, covers the gateway."""
     return any(
-        item.peer == gateway or (item.peer is None and _contains(item.address, item.prefix_length, gateway))
-        for item in facts.addresses_of(device)
+        item.peer == gateway or (item.peer is None and item.covers(gateway)) for item in facts.addresses_of(device)
     )
-
-
-def _contains(address: str, prefix_length: int, other: str) -> bool:
-    network = ipaddress.IPv4Network(f"{address}/{prefix_length}", strict=False)
-    return ipaddress.IPv4Address(other) in network
 
 
 def check_present(document: Document, facts: Facts) -> None:
