@@ -18,7 +18,7 @@ from _mwan import layout
 from _mwan.errors import KernelError
 from _mwan.firewall import nftables
 from _mwan.firewall.model import Firewall
-from _mwan.kernel import MAIN, Facts, IpRule, Route
+from _mwan.kernel import MAIN, Facts, IpRule, Route, Surroundings
 from _mwan.ports import Router
 
 OURS = layout.PROTOCOL
@@ -65,6 +65,10 @@ class Routing:
 
     def foreign_rules(self) -> tuple[IpRule, ...]:
         return tuple(rule for rule, protocol in self.policy if protocol != OURS)
+
+    def surroundings(self) -> Surroundings:
+        routes = tuple(route for route, protocol in self.rib.values() if protocol != OURS)
+        return Surroundings(routes, self.foreign_rules())
 
     def change_route(self, before: Route | None, after: Route | None) -> None:
         self.faults.write(f"route {before} -> {after}")

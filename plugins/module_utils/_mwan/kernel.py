@@ -42,7 +42,8 @@ class Nexthop:
 class Route:
     """One entry of a routing table.
 
-    `kind` is unicast, prohibit, unreachable or blackhole; only unicast has nexthops.
+    `kind` is unicast, prohibit, unreachable or blackhole, and of these only unicast has nexthops; those of others
+    may be of any kind that `ip route` knows.
     """
 
     table: int
@@ -169,6 +170,15 @@ class Facts:
 
     def addresses_of(self, device: str) -> tuple[Address, ...]:
         return tuple(address for address in self.addresses if address.device == device)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the kernel and others have beside us; `unclear` are rules that do more, or less, than their fields say."""
+
+    routes: tuple[Route, ...] = ()
+    rules: tuple[IpRule, ...] = ()
+    unclear: frozenset[IpRule] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,16 @@ NameOf = Callable[[int], str]
 IndexOf = Callable[[str], int]
 
 # linux/rtnetlink.h
-KINDS = {1: "unicast", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
+KINDS = {
+    **{1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast"},
+    **{6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw"},
+}
 KIND_NUMBERS = {name: number for number, name in KINDS.items()}
 RTNH_F_ONLINK = 4
 # linux/fib_rules.h
 FR_ACT_TO_TBL = 1
+FIB_RULE_INVERT = 2
+SUPPRESS_NOTHING = (None, 0xFFFFFFFF)
 # linux/if.h
 IFF_UP, IFF_POINTOPOINT, IFF_NOARP = 0x1, 0x10, 0x80
 
@@ -201,6 +206,19 @@ def rule(message: Any) -> IpRule:
         source_port=_rule_ports(message, "FRA_SPORT_RANGE"),
         destination_port=_rule_ports(message, "FRA_DPORT_RANGE"),
         suppress_default=message.get_attr("FRA_SUPPRESS_PREFIXLEN") == 0,
+    )
+
+
+def rule_is_plain(message: Any) -> bool:
+    """Whether `rule` tells all that it matches and does: others may have rules that negate, refuse, jump and so on."""
+    more = ("FRA_OIFNAME", "FRA_UID_RANGE", "FRA_TUN_ID", "FRA_L3MDEV", "FRA_DSCP", "FRA_GOTO")
+    return (
+        message["action"] == FR_ACT_TO_TBL
+        and not message["flags"] & FIB_RULE_INVERT
+        and not message["tos"]
+        and not any(message.get_attr(name) for name in more)
+        and message.get_attr("FRA_SUPPRESS_PREFIXLEN") in (*SUPPRESS_NOTHING, 0)
+        and message.get_attr("FRA_SUPPRESS_IFGROUP") in SUPPRESS_NOTHING
     )
 
 

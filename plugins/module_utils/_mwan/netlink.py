@@ -14,7 +14,7 @@ from typing import Any
 
 from . import layout, messages, rtnl
 from .errors import KernelError
-from .kernel import Address, Device, Facts, IpRule, Route
+from .kernel import Address, Device, Facts, IpRule, Route, Surroundings
 
 # linux/rtnetlink.h
 RTM_GETLINK, RTM_GETADDR, RTM_GETNEIGH = 18, 22, 30
@@ -110,6 +110,18 @@ class Netlink:
             messages.rule(message)
             for message in self._dump_rules()
             if messages.rule_protocol(message) != layout.PROTOCOL
+        )
+
+    def surroundings(self) -> Surroundings:
+        messages_of_others = [item for item in self._dump_rules() if messages.rule_protocol(item) != layout.PROTOCOL]
+        return Surroundings(
+            routes=tuple(
+                messages.route(message, self._device_name)
+                for message in self._dump_routes()
+                if message["proto"] != layout.PROTOCOL
+            ),
+            rules=tuple(map(messages.rule, messages_of_others)),
+            unclear=frozenset(messages.rule(item) for item in messages_of_others if not messages.rule_is_plain(item)),
         )
 
     def _dump_rules(self) -> list[Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .firewall.model import Firewall
-from .kernel import Facts, IpRule, Route
+from .kernel import Facts, IpRule, Route, Surroundings
 
 
 class RoutingPort(Protocol):
@@ -27,6 +27,9 @@ class RoutingPort(Protocol):
 
     def foreign_rules(self) -> tuple[IpRule, ...]:
         """Everybody else's rules."""
+
+    def surroundings(self) -> Surroundings:
+        """Everybody else's rules and routes, of all tables."""
 
     def change_route(self, before: Route | None, after: Route | None) -> None:
         """Add, replace (without a gap) or delete one route; raises KernelError."""
