@@ -25,9 +25,9 @@ PREFIX = "mwan-use-"
 
 # asm/unistd.h of each architecture; the others have the same number everywhere but on alpha
 BPF = {
-    **{"x86_64": 321, "i386": 357, "i686": 357, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "s390x": 351},
-    **{"armv6l": 386, "armv7l": 386, "ppc64le": 361, "ppc64": 361, "mips": 4355, "mips64": 5315},
-}
+    "x86_64": 321, "i386": 357, "i686": 357, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "s390x": 351,
+    "armv6l": 386, "armv7l": 386, "ppc64le": 361, "ppc64": 361, "mips": 4355, "mips64": 5315,
+}  # fmt: skip
 FSOPEN, FSCONFIG, FSMOUNT = 430, 431, 432
 # linux/mount.h
 CLOEXEC, FSCONFIG_CMD_CREATE = 1, 6

@@ -26,10 +26,8 @@ NameOf = Callable[[int], str]
 IndexOf = Callable[[str], int]
 
 # linux/rtnetlink.h
-KINDS = {
-    **{1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast"},
-    **{6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw"},
-}
+_KINDS = "unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw"
+KINDS = dict(enumerate(_KINDS, 1))
 KIND_NUMBERS = {name: number for number, name in KINDS.items()}
 RTNH_F_ONLINK = 4
 # linux/fib_rules.h
