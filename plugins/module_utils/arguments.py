@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._mwan import reactions
 from ._mwan.model import LAST_RESORTS, PROTOCOLS, RP_MODES, Settings
+from ._mwan.watch.settings import DEGRADED, PROFILES
 
 Spec = dict[str, Any]
 
@@ -37,8 +39,29 @@ def links() -> Spec:
         "gateway": {"type": "str"},
         "address": {"type": "str"},
         "weight": {"type": "int"},
+        "probe": probe(),
+        "rate": {"type": "raw"},
     }
     return {"type": "list", "elements": "dict", "default": [], "options": options}
+
+
+def probe() -> Spec:
+    """How links are watched. Times and shares are numbers, or text with a unit; the library reads them."""
+    thresholds = {"type": "dict", "options": {"enter": {"type": "raw", "required": True}, "leave": {"type": "raw"}}}
+    options = {
+        "targets": {"type": "list", "elements": "raw"},
+        "profile": {"type": "str", "choices": list(PROFILES)},
+        "interval": {"type": "raw"},
+        "dead": {"type": "raw"},
+        "up_after": {"type": "raw"},
+        "quorum": {"type": "int"},
+        "loss": thresholds,
+        "rtt": thresholds,
+        "degraded": {"type": "str", "choices": list(DEGRADED)},
+        "damping": {"type": "dict", "options": {"half_life": {"type": "raw"}, "longest": {"type": "raw"}}},
+        "flush_delay": {"type": "raw"},
+    }
+    return {"type": "dict", "options": options}
 
 
 def policies() -> Spec:
@@ -52,8 +75,25 @@ def policies() -> Spec:
         "algorithm": {"type": "str", "choices": ["multipath"], "default": "multipath"},
         "members": {"type": "list", "elements": "dict", "options": member},
         "last_resort": {"type": "str", "choices": list(LAST_RESORTS), "default": "unreachable"},
+        "on_down": {"type": "dict", "options": _reactions()},
+        "failback": {
+            "type": "dict",
+            "options": {
+                **_reactions(),
+                "after": {"type": "raw"},
+                "window": {"type": "str"},
+                "manual": {"type": "bool"},
+            },
+        },
     }
     return {"type": "list", "elements": "dict", "default": [], "options": options}
+
+
+def _reactions() -> Spec:
+    return {
+        "tcp": {"type": "str", "choices": list(reactions.TCP)},
+        "other": {"type": "str", "choices": list(reactions.OTHER)},
+    }
 
 
 def rules() -> Spec:

@@ -20,7 +20,10 @@ from ._mwan.flow import Outcome, converge
 from ._mwan.model import Settings
 from ._mwan.ports import Router
 
-SETTINGS = ("mark_mask", "table_base", "rule_priority", "ip_forward", "multipath_hash", "firewall_backend")
+SETTINGS = (
+    *("mark_mask", "table_base", "rule_priority", "ip_forward", "multipath_hash", "firewall_backend"),
+    *("probe",),
+)
 PYROUTE2_PACKAGE = "pyroute2 (0.7.2 or newer; python3-pyroute2 on Debian, Ubuntu, and from EPEL on RHEL)"
 
 Change = Callable[[Document, Mapping[str, Any]], Document]

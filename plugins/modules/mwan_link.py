@@ -112,7 +112,7 @@ from ansible_collections.multiwan.linux.plugins.module_utils._mwan import change
 
 
 def main() -> None:
-    spec = {"links": arguments.links(), **arguments.listing(), **arguments.settings()}
+    spec = {"links": arguments.links(), "probe": arguments.probe(), **arguments.listing(), **arguments.settings()}
     runner.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), changes.links)
 
 

@@ -22,7 +22,7 @@ KINDS = {"links": Link, "policies": Policy, "rules": Rule, "snat": Snat}
 CHANGES = {"mwan_link": changes.links, "mwan_policy": changes.policies, "mwan_snat": changes.snat,
            "mwan_rpfilter": changes.rp_filter}  # fmt: skip
 SPECS: dict[str, dict[str, Any]] = {
-    "mwan_link": {"links": arguments.links(), **arguments.listing(), **arguments.settings()},
+    "mwan_link": {"links": arguments.links(), "probe": arguments.probe(), **arguments.listing(), **arguments.settings()},
     "mwan_policy": {"policies": arguments.policies(), "rules": arguments.rules(), "default_policy": {"type": "str"},
                     "ip_forward": {"type": "bool"}, "multipath_hash": {"type": "str", "choices": list(Settings.HASHES)},
                     **arguments.listing(), **arguments.settings()},

@@ -57,7 +57,7 @@ REFUSED = [
     (one(weight=-1), "links[0].weight", "-1 is out of range"),
     (one(weight=True), "links[0].weight", "True is out of range"),
     (one(weight=1.5), "links[0].weight", "1.5 is out of range"),
-    (one(metric=5), "links[0].metric", "5 is not an option. Known are address, device, gateway, name, weight"),
+    (one(metric=5), "links[0].metric", "5 is not an option. Known are address, device, gateway, name, probe, rate"),
     ({"links": ["isp_a"]}, "links[0]", "'isp_a' is not a mapping. Give it as key: value pairs"),
     ({"links": [A, A]}, "links and policies", "'isp_a' is listed twice. Give each name once"),
     ({"links": [A, {**B, "device": "wan1", "gateway": None}]}, "links.isp_b.gateway",

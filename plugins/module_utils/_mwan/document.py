@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from . import ids, layout, values
 from .errors import InputError
 from .model import FIREWALLS, Link, Policy, RpFilter, Rule, Settings, Snat
+from .reactions import Failback, OnDown
+from .watch.settings import ProbeSettings
 
 SCHEMA = 1
 KEYS = (
@@ -91,6 +93,8 @@ class Document:
         self._check_references()
         self._check_links()
         self._check_weights()
+        self._check_reactions()
+        self.probe_settings()
         return replace(self, ids=ids.allocate(self.ids, self._names(), self.settings.capacity, "mark_mask"))
 
     def _names(self) -> list[str]:
@@ -150,6 +154,39 @@ class Document:
                     f"Give at least one member a weight from 1 to {values.MAX_WEIGHT}",
                 )
 
+    def _check_reactions(self) -> None:
+        """Connections carry the mark of their link and none of a policy, so one link has one answer."""
+        for link in self.links:
+            sharing = self._policies_with(link.name)
+            for other in sharing[1:]:
+                _agree(link.name, sharing[0], other)
+
+    def _policies_with(self, link: str) -> list[Policy]:
+        return [policy for policy in self.policies if any(member.link == link for member in policy.members)]
+
+    def probe_settings(self) -> dict[str, ProbeSettings]:
+        """How each link is watched, by name: what it declares, over what all do, over the defaults.
+
+        Raises InputError where that does not fit together.
+        """
+        general = self.settings.probe
+        general.settings("settings.probe")
+        return {link.name: link.probe.over(general).settings(f"links.{link.name}.probe") for link in self.links}
+
+    def on_down(self, link: str) -> OnDown:
+        """What becomes of a link's connections when it goes down."""
+        policies = self._policies_with(link)
+        return policies[0].on_down if policies else OnDown()
+
+    def failback(self, link: str) -> Failback | None:
+        """What becomes of a link's connections when better links are back.
+
+        None where that cannot be said: those that a rule sends to this very link belong there, and look the same.
+        """
+        policies = self._policies_with(link)
+        named = any(rule.link == link for rule in self.rules)
+        return policies[0].failback if policies and not named else None
+
     def weight(self, policy: Policy, link: str) -> int:
         """The weight a member has in a policy: its own, or else the link's."""
         own = next(member.weight for member in policy.members if member.link == link)
@@ -195,6 +232,18 @@ def _known(option: str, name: str, names: set[str], kind: str) -> None:
     if name not in names:
         remedy = "Known are: {}".format(", ".join(sorted(names))) if names else f"No {kind} is declared yet"
         raise InputError(option, name, f"is not a declared {kind}", remedy + "; declare it first, or take it out here")
+
+
+def _agree(link: str, first: Policy, other: Policy) -> None:
+    for key in ("on_down", "failback"):
+        if getattr(first, key) != getattr(other, key):
+            raise InputError(
+                f"policies.{other.name}.{key}",
+                getattr(other, key).dump(),
+                f"is not that of policy {first.name}, and link {link} is in both",
+                f"Connections carry the mark of their link only: give both policies the same {key}, "
+                f"or take {link} out of one of them",
+            )
 
 
 def parse_list(kind: type[Item], option: str, data: Iterable[Any] | None) -> tuple[Item, ...]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,23 +14,44 @@ STATES = ("unknown", "up", "degraded", "suspect", "down", "drained")
 RESTING = frozenset(("suspect", "down", "drained"))
 
 
+# Why the connections of a link are given up: it is down, or better links are back.
+RELEASES = ("down", "failback")
+
+
 @dataclass(frozen=True)
 class Health:
-    """State by link name. A link without an entry is unknown, and presumed up."""
+    """State by link name, and by which word the connections of a link are released.
+
+    A link without an entry is unknown, and presumed up; what is not released stays where it is.
+    """
 
     states: Mapping[str, str] = field(default_factory=dict)
+    released: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, data: Any) -> Health:
         """Read health.json; what cannot be understood counts as unknown, because a link is presumed up."""
         links = data.get("links") if isinstance(data, Mapping) else None
         entries = links.items() if isinstance(links, Mapping) else ()
-        found = {name: entry.get("state") for name, entry in entries if isinstance(entry, Mapping)}
-        return cls({name: state for name, state in found.items() if state in STATES})
+        known = [(name, entry) for name, entry in entries if isinstance(entry, Mapping)]
+        return cls(_words(known, "state", STATES), _words(known, "released", RELEASES))
+
+    def drained(self, links: Iterable[str]) -> Health:
+        """The health with these links drained by an operator; one that is down stays so."""
+        overlay = {link: "drained" for link in links if self.state(link) != "down"}
+        return Health({**self.states, **overlay}, self.released)
 
     def state(self, link: str) -> str:
         return self.states.get(link, "unknown")
 
+    def released_by(self, link: str) -> str | None:
+        return self.released.get(link)
+
     def takes_new(self, link: str) -> bool:
         """Whether new connections may be placed on the link."""
         return self.state(link) not in RESTING
+
+
+def _words(entries: Iterable[tuple[str, Mapping[str, Any]]], key: str, allowed: tuple[str, ...]) -> dict[str, str]:
+    found = ((name, entry.get(key)) for name, entry in entries)
+    return {name: str(word) for name, word in found if word in allowed}

@@ -10,11 +10,13 @@ on, and gives the same plain data back by `dump`. `key` is the object's identity
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from . import values
 from .errors import InputError
+from .reactions import Failback, OnDown
+from .watch.settings import ProbeOverrides
 
 AUTO = "auto"
 MASQUERADE = "masquerade"
@@ -33,7 +35,8 @@ def _without_none(data: Mapping[str, Any]) -> dict[str, Any]:
 class Link:
     """One way to the Internet.
 
-    `gateway` None means a point-to-point device; "auto" follows what the kernel has learned.
+    `gateway` None means a point-to-point device; "auto" follows what the kernel has learned. `probe` is what this link
+    is watched by other than the others; `rate` what it can carry, in bits per second, None where that is not known.
     """
 
     name: str
@@ -41,6 +44,8 @@ class Link:
     gateway: str | None
     address: str
     weight: int
+    probe: ProbeOverrides = field(default_factory=ProbeOverrides)
+    rate: int | None = None
 
     @property
     def key(self) -> str:
@@ -48,7 +53,7 @@ class Link:
 
     @classmethod
     def parse(cls, option: str, data: Any) -> Link:
-        data = values.only_keys(option, data, ("name", "device", "gateway", "address", "weight"))
+        data = values.only_keys(option, data, ("name", "device", "gateway", "address", "weight", "probe", "rate"))
         for needed in ("name", "device"):
             if needed not in data:
                 raise InputError(f"{option}.{needed}", None, "is missing", "Every link has a name and a device")
@@ -59,10 +64,12 @@ class Link:
             gateway=gateway if gateway in (None, AUTO) else values.address(option + ".gateway", gateway),
             address=source if source == AUTO else values.address(option + ".address", source),
             weight=values.weight(option + ".weight", data.get("weight", 1)),
+            probe=ProbeOverrides.parse(option + ".probe", data.get("probe", {})),
+            rate=_optional(values.rate, option, data, "rate"),
         )
 
     def dump(self) -> dict[str, Any]:
-        return _without_none(vars(self))
+        return _without_none({**vars(self), "probe": self.probe.dump() or None})
 
 
 @dataclass(frozen=True)
@@ -88,11 +95,16 @@ class Member:
 
 @dataclass(frozen=True)
 class Policy:
-    """How new connections are spread over members; `last_resort` is what happens when no member can carry them."""
+    """How new connections are spread over members; `last_resort` is what happens when no member can carry them.
+
+    `on_down` and `failback` say what becomes of existing ones.
+    """
 
     name: str
     members: tuple[Member, ...]
     last_resort: str
+    on_down: OnDown = field(default_factory=OnDown)
+    failback: Failback = field(default_factory=Failback)
 
     @property
     def key(self) -> str:
@@ -100,7 +112,7 @@ class Policy:
 
     @classmethod
     def parse(cls, option: str, data: Any) -> Policy:
-        data = values.only_keys(option, data, ("name", "algorithm", "members", "last_resort"))
+        data = values.only_keys(option, data, ("name", "algorithm", "members", "last_resort", "on_down", "failback"))
         values.choice(option + ".algorithm", data.get("algorithm", "multipath"), ("multipath",))
         if not data.get("members"):
             raise InputError(option + ".members", data.get("members"), "is empty", "Name at least one link")
@@ -110,11 +122,20 @@ class Policy:
             name=values.name(option + ".name", data.get("name")),
             members=members,
             last_resort=values.choice(option + ".last_resort", data.get("last_resort", "unreachable"), LAST_RESORTS),
+            on_down=OnDown.parse(option + ".on_down", data.get("on_down", {})),
+            failback=Failback.parse(option + ".failback", data.get("failback", {})),
         )
 
     def dump(self) -> dict[str, Any]:
         members = [_without_none(vars(member)) for member in self.members]
-        return {"name": self.name, "algorithm": "multipath", "members": members, "last_resort": self.last_resort}
+        reactions: dict[str, OnDown | Failback] = {"on_down": self.on_down, "failback": self.failback}
+        return {
+            "name": self.name,
+            "algorithm": "multipath",
+            "members": members,
+            "last_resort": self.last_resort,
+            **{key: value.dump() for key, value in reactions.items() if value not in (OnDown(), Failback())},
+        }
 
 
 @dataclass(frozen=True)
@@ -288,6 +309,8 @@ class Settings:
     ip_forward: bool = True
     multipath_hash: str = "layer4"
     firewall_backend: str = AUTO
+    # how links are watched that do not say otherwise
+    probe: ProbeOverrides = field(default_factory=ProbeOverrides)
 
     # fib_multipath_hash_policy, Documentation/networking/ip-sysctl.rst
     HASHES: ClassVar[Mapping[str, int]] = {"layer3": 0, "layer4": 1, "inner_layer3": 2}
@@ -295,7 +318,15 @@ class Settings:
 
     @classmethod
     def parse(cls, option: str, data: Any) -> Settings:
-        known = ("mark_mask", "table_base", "rule_priority", "ip_forward", "multipath_hash", "firewall_backend")
+        known = (
+            "mark_mask",
+            "table_base",
+            "rule_priority",
+            "ip_forward",
+            "multipath_hash",
+            "firewall_backend",
+            "probe",
+        )
         data = values.only_keys(option, data, known)
         default = cls()
         return cls(
@@ -311,10 +342,12 @@ class Settings:
             firewall_backend=values.choice(
                 option + ".firewall_backend", data.get("firewall_backend", default.firewall_backend), cls.BACKENDS
             ),
+            probe=ProbeOverrides.parse(option + ".probe", data.get("probe", {})),
         )
 
     def dump(self) -> dict[str, Any]:
-        return {**vars(self), "mark_mask": f"0x{self.mark_mask:x}"}
+        data = {**vars(self), "mark_mask": f"0x{self.mark_mask:x}", "probe": self.probe.dump() or None}
+        return _without_none(data)
 
     @property
     def mark_shift(self) -> int:

@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is remembered on the router: the document, the prober's word on health, and which firewall text is live."""
+"""What is remembered on the router: the document, the prober's and the operator's word on health, the live firewall."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from .ports import FilePort, FirewallPort
 
 DOCUMENT = "/etc/mwan/mwan.json"
 HEALTH = "/run/mwan/health.json"
+# outlives a reboot: who drained a link wants it to stay so
+DRAINED = "/var/lib/mwan/drained.json"
 FIREWALL = "/run/mwan/firewall.json"
 PRIVATE = 0o640
 
@@ -51,7 +54,21 @@ def document_file(document: Document) -> str | None:
 
 
 def load_health(files: FilePort) -> Health:
-    return Health.parse(_json(files.read(HEALTH)))
+    """The prober's word, and over it the operator's."""
+    return Health.parse(_json(files.read(HEALTH))).drained(load_drained(files))
+
+
+def load_drained(files: FilePort) -> dict[str, dict[str, Any]]:
+    """The drained links, with since when and why; a file that cannot be understood drains none."""
+    data = _json(files.read(DRAINED))
+    links = data.get("links") if isinstance(data, dict) else None
+    return {name: entry for name, entry in links.items() if isinstance(entry, dict)} if isinstance(links, dict) else {}
+
+
+def save_drained(files: FilePort, data: Mapping[str, Mapping[str, Any]]) -> None:
+    """Remember the drained links, each as {"since": "ISO time", "why": "text"}; no file for none."""
+    text = json.dumps({"links": {name: dict(entry) for name, entry in sorted(data.items())}}, indent=2) + "\n"
+    files.write(DRAINED, text if data else None)
 
 
 def _json(text: str | None) -> Any:

@@ -27,6 +27,11 @@ EVERYWHERE = "0.0.0.0/0"
 # RTNH_F weights are stored as one byte holding weight - 1 (struct rtnexthop.rtnh_hops).
 MAX_WEIGHT = 256
 MAX_TIER = 9
+QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?) ?([a-z%]*)\Z")
+SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+# decimal, as network equipment and tc(8) count
+BITS = {"": 1, "bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
+TRUTH = {**dict.fromkeys((True, "true", "yes", "on"), True), **dict.fromkeys((False, "false", "no", "off"), False)}
 
 
 def name(option: str, value: Any) -> str:
@@ -93,6 +98,38 @@ def integer(option: str, value: Any, low: int, high: int) -> int:
 
 def weight(option: str, value: Any) -> int:
     return integer(option, value, 0, MAX_WEIGHT)
+
+
+def quantity(value: Any, units: Mapping[str, float]) -> float | None:
+    """A number, or text of one and one of these units, in the unit of factor 1; None for anything else."""
+    match = None if isinstance(value, bool) else QUANTITY.match(str(value))
+    return float(match[1]) * units[match[2]] if match and match[2] in units else None
+
+
+def seconds(option: str, value: Any, low: float, high: float) -> float:
+    """A time in seconds, kept to the millisecond."""
+    number = quantity(value, SECONDS)
+    if number is None or not low <= round(number, 3) <= high:
+        raise InputError(
+            option, value, "is not a time in range", f'Give seconds from {low:g} to {high:g}, or text such as "500ms"'
+        )
+    return round(number, 3)
+
+
+def rate(option: str, value: Any) -> int:
+    """A data rate in bits per second."""
+    number = quantity(value.lower() if isinstance(value, str) else value, BITS)
+    if number is None or not 1000 <= number <= 10**12:
+        raise InputError(option, value, "is not a data rate", 'Give bits per second, or text such as "100mbit"')
+    return round(number)
+
+
+def boolean(option: str, value: Any) -> bool:
+    """True or false, also as the words of YAML: what passed through a template is text."""
+    known = value.lower() if isinstance(value, str) else value
+    if not isinstance(known, (bool, str)) or known not in TRUTH:
+        raise InputError(option, value, "is neither true nor false", "Give true or false")
+    return TRUTH[known]
 
 
 def ports(option: str, value: Any) -> tuple[int, int]:

@@ -23,17 +23,30 @@ from hypothesis import strategies as st
         ("tcp://192.0.2.1:443", {"kind": "tcp", "address": "192.0.2.1", "port": 443}, "tcp://192.0.2.1:443"),
         (
             "http://192.0.2.1:80/a?b=c#d",
-            {"kind": "http", "url": "http://192.0.2.1/a?b=c", "status": 200},
+            {"kind": "http", "url": "http://192.0.2.1/a?b=c", "status": 200, "verify": True},
             "http://192.0.2.1/a?b=c",
         ),
         (
             {"kind": "http", "url": "https://Example.net", "address": "192.0.2.1", "status": "204", "body": "ok"},
-            {"kind": "http", "url": "https://example.net/", "address": "192.0.2.1", "status": 204, "body": "ok"},
+            {
+                "kind": "http",
+                "url": "https://example.net/",
+                "address": "192.0.2.1",
+                "status": 204,
+                "body": "ok",
+                "verify": True,
+            },
             "https://example.net/",
         ),
         (
             {"kind": "http", "url": "http://example.net:8080/", "resolver": "192.0.2.53"},
-            {"kind": "http", "url": "http://example.net:8080/", "resolver": "192.0.2.53", "status": 200},
+            {
+                "kind": "http",
+                "url": "http://example.net:8080/",
+                "resolver": "192.0.2.53",
+                "status": 200,
+                "verify": True,
+            },
             "http://example.net:8080/",
         ),
         (

@@ -9,7 +9,6 @@ profile. Once parsed every value is explicit, so `dump` gives all of them and pa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,8 +31,6 @@ MAX_TARGETS = 16
 # below this, half of the silence could not hold two probes of one target, and every lost one would be an alarm
 MIN_PROBES = 2
 RTT_LEAVE = 0.8
-UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
-NUMBER = re.compile(r"(\d+(?:\.\d*)?) ?([a-z%]*)\Z")
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,8 @@ class Damping:
     def parse(cls, option: str, data: Any) -> Damping:
         data = values.only_keys(option, data, ("half_life", "longest"))
         return cls(
-            half_life=seconds(option + ".half_life", data.get("half_life", cls.half_life), 1, 86400),
-            longest=seconds(option + ".longest", data.get("longest", cls.longest), 1, 86400),
+            half_life=values.seconds(option + ".half_life", data.get("half_life", cls.half_life), 1, 86400),
+            longest=values.seconds(option + ".longest", data.get("longest", cls.longest), 1, 86400),
         )
 
     def dump(self) -> dict[str, float]:
@@ -68,7 +65,10 @@ class Damping:
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """How one link is watched. Times in seconds, `loss` in percent, `rtt` None: no limit on the round trip."""
+    """How one link is watched. Times in seconds, `loss` in percent, `rtt` None: no limit on the round trip.
+
+    `flush_delay` is the time between finding a link down by silence and moving its existing connections.
+    """
 
     targets: tuple[Target, ...] = tuple(Target.parse("targets", text) for text in TARGETS)
     profile: str = "default"
@@ -80,33 +80,22 @@ class ProbeSettings:
     rtt: Thresholds | None = None
     degraded: str = "keep"
     damping: Damping = field(default_factory=Damping)
+    flush_delay: float = 1.0
 
     @classmethod
     def parse(cls, option: str, data: Any) -> ProbeSettings:
-        data = values.only_keys(option, data, cls.__dataclass_fields__)
-        profile = values.choice(option + ".profile", data.get("profile", cls.profile), PROFILES)
-        interval, dead = PROFILES[profile]
-        targets = _targets(option + ".targets", data.get("targets", TARGETS))
-        settings = cls(
-            targets=targets,
-            profile=profile,
-            interval=seconds(option + ".interval", data.get("interval", interval), 0.05, 3600),
-            dead=seconds(option + ".dead", data.get("dead", dead), 0.1, 3600),
-            up_after=seconds(option + ".up_after", data.get("up_after", cls.up_after), 1, 86400),
-            quorum=values.integer(option + ".quorum", data.get("quorum", cls.quorum), 1, max(1, len(targets))),
-            loss=_thresholds(option + ".loss", data.get("loss", {"enter": cls.loss.enter}), _percent, 1.0),
-            rtt=_thresholds(option + ".rtt", data["rtt"], _limit, RTT_LEAVE) if "rtt" in data else None,
-            degraded=values.choice(option + ".degraded", data.get("degraded", cls.degraded), DEGRADED),
-            damping=Damping.parse(option + ".damping", data.get("damping", {})),
-        )
-        settings._check(option)
-        return settings
+        return ProbeOverrides.parse(option, data).settings(option)
 
-    def _check(self, option: str) -> None:
+    def check(self, option: str) -> None:
+        """Raise InputError where values do not fit together; `option` is where they are declared."""
         shortest = round(MIN_PROBES * self.interval, 3)
         if self.dead < shortest:
             raise InputError(
                 option + ".dead", self.dead, "leaves no time for a second probe", f"Give at least {shortest} seconds"
+            )
+        if self.quorum > max(1, len(self.targets)):
+            raise InputError(
+                option + ".quorum", self.quorum, f"is more than the {len(self.targets)} targets", "Give fewer, or 1"
             )
         if self.damping.longest < self.up_after:
             raise InputError(
@@ -117,13 +106,43 @@ class ProbeSettings:
             )
 
     def dump(self) -> dict[str, Any]:
-        return {
-            **{key: value for key, value in vars(self).items() if key != "rtt"},
-            "targets": [target.dump() for target in self.targets],
-            "loss": self.loss.dump(),
-            "damping": self.damping.dump(),
-            **({"rtt": self.rtt.dump()} if self.rtt else {}),
-        }
+        return {key: _plain(value) for key, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class ProbeOverrides:
+    """The settings that are declared in one place, for a link or for all of them, by name."""
+
+    given: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def parse(cls, option: str, data: Any) -> ProbeOverrides:
+        data = values.only_keys(option, data, PARSERS)
+        return cls(tuple((key, PARSERS[key](f"{option}.{key}", data[key])) for key in PARSERS if key in data))
+
+    def over(self, general: ProbeOverrides) -> ProbeOverrides:
+        """These, and what they leave open from `general`; a profile comes with its own interval and dead."""
+        own = dict(self.given)
+        timing = ("interval", "dead") if "profile" in own else ()
+        rest = {key: value for key, value in general.given if key not in timing}
+        return ProbeOverrides(tuple({**rest, **own}.items()))
+
+    def settings(self, option: str) -> ProbeSettings:
+        """The settings with defaults for what is left open; raises InputError where they do not fit together."""
+        given = dict(self.given)
+        interval, dead = PROFILES[given.get("profile", ProbeSettings.profile)]
+        settings = ProbeSettings(**{"interval": interval, "dead": dead, **given})
+        settings.check(option)
+        return settings
+
+    def dump(self) -> dict[str, Any]:
+        return {key: _plain(value) for key, value in self.given}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [target.dump() for target in value]
+    return value.dump() if isinstance(value, (Thresholds, Damping)) else value
 
 
 def _targets(option: str, listed: Any) -> tuple[Target, ...]:
@@ -153,27 +172,30 @@ def _thresholds(option: str, data: Any, parse: Callable[[str, Any], float], leav
 
 
 def _percent(option: str, value: Any) -> float:
-    number = _number(value, {"": 1.0, "%": 1.0})
+    number = values.quantity(value, {"": 1.0, "%": 1.0})
     if number is None or not 0.1 <= number <= 99:
         raise InputError(option, value, "is not a share of lost packets", "Give percent from 0.1 to 99")
     return round(number, 3)
 
 
-def _limit(option: str, value: Any) -> float:
-    return seconds(option, value, 0.001, 60)
+def _time(low: float, high: float) -> Callable[[str, Any], float]:
+    return lambda option, value: values.seconds(option, value, low, high)
 
 
-def seconds(option: str, value: Any, low: float, high: float) -> float:
-    """A time in seconds, kept to the millisecond."""
-    number = _number(value, UNITS)
-    if number is None or not low <= round(number, 3) <= high:
-        raise InputError(
-            option, value, "is not a time in range", f'Give seconds from {low:g} to {high:g}, or text such as "500ms"'
-        )
-    return round(number, 3)
+def _choice(allowed: Iterable[str]) -> Callable[[str, Any], str]:
+    return lambda option, value: values.choice(option, value, allowed)
 
 
-def _number(value: Any, units: Mapping[str, float]) -> float | None:
-    """A number, or text of one and a unit."""
-    match = None if isinstance(value, bool) else NUMBER.match(str(value))
-    return float(match[1]) * units[match[2]] if match and match[2] in units else None
+PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
+    "targets": _targets,
+    "profile": _choice(PROFILES),
+    "interval": _time(0.05, 3600),
+    "dead": _time(0.1, 3600),
+    "up_after": _time(1, 86400),
+    "quorum": lambda option, value: values.integer(option, value, 1, MAX_TARGETS),
+    "loss": lambda option, value: _thresholds(option, value, _percent, 1.0),
+    "rtt": lambda option, value: _thresholds(option, value, _time(0.001, 60), RTT_LEAVE),
+    "degraded": _choice(DEGRADED),
+    "damping": Damping.parse,
+    "flush_delay": _time(0, 3600),
+}

@@ -21,12 +21,15 @@ RECORDS = ("A", "AAAA", "NS", "SOA")
 KINDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "icmp": (("address",), ()),
     "tcp": (("address", "port"), ()),
-    "http": (("url",), ("address", "resolver", "status", "body")),
+    "http": (("url",), ("address", "resolver", "status", "body", "verify")),
     "dns": (("address",), ("query", "record")),
     "arp": ((), ("address",)),
     "command": (("command",), ()),
 }
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {"http": {"status": 200}, "dns": {"query": ".", "record": "NS"}}
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "http": {"status": 200, "verify": True},
+    "dns": {"query": ".", "record": "NS"},
+}
 # RFC 1035 section 2.3.4: labels of 63 octets, names of 255 in their wire form; '_' is common in practice
 DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,62}(?<!-))?(\.[a-z0-9_]([a-z0-9_-]{0,62}(?<!-))?)*\Z")
 HINT = 'Give an address, "tcp://192.0.2.1:443", "http://192.0.2.1/", "dns://192.0.2.1/example.net", "arp" or a mapping'
@@ -37,6 +40,7 @@ class Target:
     """One target. Fields that its kind does not have are None; `arp` without an address is the link's gateway.
 
     An http target whose URL has a name is reached at `address`, or at what `resolver` says when asked over the link.
+    `verify` False accepts any certificate.
     """
 
     kind: str
@@ -46,6 +50,7 @@ class Target:
     resolver: str | None = None
     status: int | None = None
     body: str | None = None
+    verify: bool | None = None
     query: str | None = None
     record: str | None = None
     command: tuple[str, ...] | None = None
@@ -146,7 +151,10 @@ def _record(option: str, value: Any) -> str:
 
 
 def _url(option: str, value: Any) -> str:
-    """An absolute http or https URL, with its host in lower case and a path."""
+    """An absolute http or https URL in ASCII, with its host in lower case and a path."""
+    if isinstance(value, str) and not value.isascii():
+        remedy = "Write a name in its xn-- form, and other characters as %XX"
+        raise InputError(option, value, "has characters that no URL has", remedy)
     problem = InputError(option, value, "is not an http or https URL", "Give one such as http://192.0.2.1/generate_204")
     try:
         parts = urlsplit(value if isinstance(value, str) else "")
@@ -181,6 +189,7 @@ PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
     "resolver": values.address,
     "status": _status,
     "body": _text,
+    "verify": values.boolean,
     "query": _domain,
     "record": _record,
     "command": _command,
