@@ -16,6 +16,7 @@ from .health import Health
 from .kernel import MAIN, Facts, IpRule, Nexthop, Route, State
 from .model import AUTO, MASQUERADE, PROTOCOLS, RP_MODES, Member, Policy, Rule, Settings
 from .resolve import ResolvedLink, resolve
+from .serving import Serving
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class _Compiler:
         self.health = health
         self.realms = realms
         self.links = resolve(document, facts)
+        self.serving = Serving(document, health, self.links)
 
     def state(self) -> State:
         rules = frozenset(self._rules()) if self.links else frozenset()
@@ -73,7 +75,7 @@ class _Compiler:
     def _policy_routes(self) -> Iterator[Route]:
         for policy in self.document.policies:
             table = self.settings.table(self.document.policy_ident(policy.name))
-            members = self._usable(policy)
+            members = self.serving.members(policy)
             yield from self._tiers(policy, table, members)
             for member in members:
                 link = self.links[member.link]
@@ -82,17 +84,6 @@ class _Compiler:
             if policy.last_resort != "main":
                 yield Route(table, metric=layout.LAST_RESORT, kind=policy.last_resort)
 
-    def _usable(self, policy: Policy) -> list[Member]:
-        """Members that can take new connections now, in the order of their links' ids."""
-        usable = [
-            member
-            for member in policy.members
-            if not self.links[member.link].pending
-            and self.health.takes_new(member.link)
-            and self.document.weight(policy, member.link)
-        ]
-        return sorted(usable, key=lambda member: self.links[member.link].ident)
-
     def _tiers(self, policy: Policy, table: int, members: list[Member]) -> Iterator[Route]:
         for tier in sorted({member.tier for member in members}):
             serving = [member for member in members if member.tier == tier]
@@ -100,7 +91,8 @@ class _Compiler:
                 link = self.links[serving[0].link]
                 yield Route(table, metric=tier, nexthops=(self._nexthop(link),), source=link.address)
             else:
-                hops = tuple(self._nexthop(self.links[m.link], self.document.weight(policy, m.link)) for m in serving)
+                links = [self.links[member.link] for member in serving]
+                hops = tuple(map(self._nexthop, links, self.serving.weights(policy, serving)))
                 yield Route(table, metric=tier, nexthops=hops)
 
     def _blackholes(self) -> Iterator[Route]:
@@ -134,10 +126,10 @@ class _Compiler:
         connections to that one: where the default policy spreads over these links and no others, there is none.
         An uplink that is no link of ours answers by the main table, as it did before.
         """
-        spread = {m.link for policy in self.document.policies for m in policy.members if self._is_default(policy)}
+        default = [policy for policy in self.document.policies if policy.name == self.document.default_policy]
+        spread = {member.link for policy in default for member in self.serving.members(policy)}
         for address, links in self._holders().items():
-            serving = {link.name for link in links if self.health.takes_new(link.name)}
-            if len(serving) < 2 or serving != {name for name in spread if self._serves(name)}:
+            if len(spread) < 2 or not spread <= {link.name for link in links}:
                 yield address, self.settings.table(links[0].ident)
         for device in self._foreign_uplinks():
             yield from ((item.address, MAIN) for item in self.facts.addresses_of(device))
@@ -146,24 +138,18 @@ class _Compiler:
         """The links by source address; a link that has its device to itself holds all of the device's addresses."""
         holders: dict[str, list[ResolvedLink]] = {}
         ready = [link for link in self.links.values() if link.address and not link.pending]
-        for link in sorted(ready, key=lambda item: (not self.health.takes_new(item.name), item.ident)):
+        for link in sorted(ready, key=lambda item: (self.serving.rank(item.name), item.ident)):
             alone = not self.document.shares_device(link.link)
             others = [item.address for item in self.facts.addresses_of(link.device) if alone]
             for address in dict.fromkeys([str(link.address), *others]):
                 holders.setdefault(address, []).append(link)
         return holders
 
-    def _serves(self, name: str) -> bool:
-        return not self.links[name].pending and self.health.takes_new(name)
-
     def _foreign_uplinks(self) -> list[str]:
         """Devices with a default route of others that are no link, once the default policy takes what used it."""
         if not self.document.default_policy:
             return []
         return sorted(self.facts.defaults.keys() - {link.device for link in self.links.values()})
-
-    def _is_default(self, policy: Policy) -> bool:
-        return policy.name == self.document.default_policy
 
     def _rule(self, priority: int, rule: Rule) -> IpRule:
         return IpRule(
