@@ -48,6 +48,100 @@ options:
         description: Share of new connections relative to other links, where a policy does not say otherwise, from 0 to
           256. V(1) by default.
         type: int
+      rate:
+        description:
+          - What the link can carry, in bits per second, or as text such as V(100mbit), V(2.5gbit) or V(500kbit), with
+            factors of 1000. Not known by default.
+          - While the link carries more than 80 % of it, a long round trip does not count against it.
+        type: raw
+      probe:
+        description:
+          - How the link is watched, where it differs from O(probe). What is given here takes the place of the whole
+            value there.
+          - Times are in seconds, or text with V(ms), V(s), V(min) or V(h), such as V(200ms).
+        type: dict
+        suboptions: &probe
+          targets:
+            description:
+              - What is probed over the link, 16 targets at most. V(1.1.1.1), V(8.8.8.8) and V(9.9.9.9) by default.
+              - An address is sent ICMP echo requests. V(tcp://192.0.2.1:443) connects, V(http://192.0.2.1/) and
+                V(https://192.0.2.1/) fetch, V(dns://192.0.2.1/example.net) asks a name server, and V(arp) asks for the
+                link-layer address of the link's gateway.
+              - A dictionary gives more, with C(kind) (V(icmp), V(tcp), V(http), V(dns), V(arp) or V(command)) and,
+                by kind, C(address); C(port); C(url), C(address) or C(resolver) for a name in it, C(status) (V(200)),
+                C(body) (a text the answer contains), C(verify) (whether certificates count, V(true)); C(query) and
+                C(record) (V(A), V(AAAA), V(NS), V(SOA)); C(command), a full path with arguments.
+              - With an empty list only the kernel's word counts, on carrier, device and address.
+            type: list
+            elements: raw
+          profile:
+            description: Sets O(probe.interval) and O(probe.dead). V(fast) is 0.2 and 1 second, V(default) 0.5 and 2,
+              V(calm) 1 and 4, V(metered) 10 and 20. V(default) by default.
+            type: str
+            choices: [fast, default, calm, metered]
+          interval:
+            description: Time between the probes of one target, from 0.05 to 3600 seconds. By the profile.
+            type: raw
+          dead:
+            description: Silence of all targets after which the link is down, from 0.1 to 3600 seconds and at least two
+              intervals. After half of it the link is suspect and takes no new connections while another one does. By
+              the profile.
+            type: raw
+          up_after:
+            description: How long a link that was down has to answer without a break before it is used again, from 1 to
+              86400 seconds. V(20) by default; each further outage makes it longer.
+            type: raw
+          quorum:
+            description: How many targets have to answer for the link to count as alive. V(1) by default.
+            type: int
+          loss:
+            description: Share of lost probes, in percent, beyond which the link is degraded.
+            type: dict
+            suboptions:
+              enter:
+                description: Degraded above this, from 0.1 to 99. V(5) by default.
+                type: raw
+                required: true
+              leave:
+                description: Fine again below this. As O(probe.loss.enter) by default.
+                type: raw
+          rtt:
+            description: Round-trip time beyond which the link is degraded. There is no limit by default.
+            type: dict
+            suboptions:
+              enter:
+                description: Degraded above this, from 0.001 to 60 seconds.
+                type: raw
+                required: true
+              leave:
+                description: Fine again below this. 80 % of O(probe.rtt.enter) by default.
+                type: raw
+          degraded:
+            description: What becomes of a degraded link. V(keep), the default, leaves it as it is, V(reweight) halves
+              its weight, V(out) gives it no new connections while another member of the policy takes them. Its
+              existing connections stay.
+            type: str
+            choices: [keep, reweight, out]
+          damping:
+            description: How long a link that fails again and again has to wait.
+            type: dict
+            suboptions:
+              half_life:
+                description: Time after which an earlier outage counts half, from 1 to 86400 seconds. V(300) by default.
+                type: raw
+              longest:
+                description: The longest wait, from O(probe.up_after) to 86400 seconds. V(900) by default.
+                type: raw
+          flush_delay:
+            description: Time between finding the link down by silence and moving its existing connections to others,
+              from 0 to 3600 seconds. V(1) by default. Lost carrier, device or address do not wait.
+            type: raw
+  probe:
+    description:
+      - How links are watched that do not say otherwise.
+      - Left out, the stored value stays; an empty dictionary means the defaults.
+    type: dict
+    suboptions: *probe
   state:
     description: Whether the listed links are declared, or taken away.
     type: str
@@ -76,6 +170,22 @@ EXAMPLES = r"""
     links:
       - {name: router_1, device: wan0, gateway: 192.168.100.1}
       - {name: router_2, device: wan0, gateway: 192.168.100.2}
+
+- name: Watch a satellite link calmly, and take it out while it is lossy
+  multiwan.linux.mwan_link:
+    links:
+      - {name: isp_a, device: wan1, gateway: 5.5.5.1, rate: 100mbit}
+      - name: satellite
+        device: wan3
+        gateway: auto
+        probe:
+          profile: calm
+          targets: [192.0.2.1, "tcp://192.0.2.2:443", arp]
+          loss: {enter: 10, leave: 5}
+          degraded: out
+    probe:
+      profile: fast
+      rtt: {enter: 150ms}
 
 - name: Take a link away
   multiwan.linux.mwan_link:

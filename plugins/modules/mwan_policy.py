@@ -58,6 +58,52 @@ options:
         type: str
         choices: [unreachable, blackhole, main]
         default: unreachable
+      on_down:
+        description:
+          - What becomes of the connections of a member that goes down, once new ones are led to others. Nothing, while
+            no other member lives.
+          - Connections carry the mark of their link, not of a policy. Policies that share a link need the same value,
+            here and in O(policies[].failback).
+        type: dict
+        suboptions:
+          tcp:
+            description: V(reset), the default, answers their next packet with a reset, so that clients connect anew
+              over a live link. V(keep) lets them wait for the link.
+            type: str
+            choices: [reset, keep]
+          other:
+            description: V(reroute), the default, forgets them, so that their next packet takes a live link. V(keep)
+              leaves them on their link.
+            type: str
+            choices: [reroute, keep]
+      failback:
+        description:
+          - What becomes of the connections of a member that takes no new ones any more, because members of an earlier
+            tier or in better health are back.
+          - Connections on a link that a rule names directly stay.
+        type: dict
+        suboptions:
+          tcp:
+            description: V(keep), the default, leaves them on their link for life. V(reset) answers their next packet
+              with a reset.
+            type: str
+            choices: [reset, keep]
+          other:
+            description: V(keep), the default, leaves them on their link. V(reroute) forgets them, so that their next
+              packet takes the better link.
+            type: str
+            choices: [reroute, keep]
+          after:
+            description: How long the better members have to be back, in seconds or as text such as V(10min), a week at
+              most. V(0) by default.
+            type: raw
+          window:
+            description: When it may happen, as local time, such as V(02:00-04:00) or over midnight V(22:00-02:00). At
+              any time by default.
+            type: str
+          manual:
+            description: Only when the operator says so with C(mwanctl failback). V(false) by default.
+            type: bool
   rules:
     description: Which new connections go where. All matches that are given must hold.
     type: list
@@ -138,6 +184,14 @@ EXAMPLES = r"""
     policies:
       - name: balanced
         members: [{link: isp_a}, {link: isp_b}, {link: lte, tier: 2}]
+
+- name: Leave the metered link at night, when the others have been back for ten minutes
+  multiwan.linux.mwan_policy:
+    policies:
+      - name: balanced
+        members: [{link: isp_a}, {link: isp_b}, {link: lte, tier: 2}]
+        on_down: {tcp: reset, other: reroute}
+        failback: {tcp: reset, other: reroute, after: 10min, window: "02:00-04:00"}
 """
 
 RETURN = r"""

@@ -11,6 +11,7 @@ from typing import Any
 
 from .document import Document, merge, parse_list, without
 from .model import Link, Policy, RpFilter, Rule, Snat
+from .watch.settings import ProbeOverrides
 
 RP_FILTER = ("mode", "all", "default", "devices", "src_valid_mark", "blackhole")
 
@@ -20,6 +21,12 @@ def links(document: Document, params: Mapping[str, Any]) -> Document:
         return replace(document, links=without(document.links, (item["name"] for item in params["links"])))
     listed = parse_list(Link, "links", params["links"])
     return replace(document, links=merge(document.links, listed, params["purge"]))
+
+
+def probe(document: Document, declared: Any) -> Document:
+    """How links are watched that do not say otherwise."""
+    settings = replace(document.settings, probe=ProbeOverrides.parse("settings.probe", declared))
+    return replace(document, settings=settings)
 
 
 def policies(document: Document, params: Mapping[str, Any]) -> Document:
@@ -78,6 +85,8 @@ def assume(document: Document, declared: Mapping[str, Any]) -> Document:
     """What earlier tasks of a play declare. Links are never purged here: a role purges them last."""
     purge = bool(declared.get("purge"))
     result = document
+    if declared.get("probe") is not None:
+        result = probe(result, declared["probe"])
     if declared.get("links"):
         result = links(result, {"links": declared["links"], "state": "present", "purge": False})
     if any(declared.get(key) is not None for key in ("policies", "rules", "default_policy")):
