@@ -29,6 +29,7 @@ OURS = (
     "/etc/systemd/system/*mwan*",
     "/run/mwan*",
     "/usr/local/lib/mwan*",
+    "/var/lib/mwan*",
     "/usr/local/*bin/mwan*",
 )
 SYSCTLS = Path("/proc/sys/net/ipv4")

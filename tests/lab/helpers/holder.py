@@ -38,6 +38,7 @@ FORGET = (
     "/etc/sysctl.d/90-mwan.conf",
     "/etc/systemd/system/mwan.service",
     "/usr/local/lib/mwan",
+    "/var/lib/mwan",
     "/usr/local/bin/mwanctl",
     "/usr/local/sbin/mwanctl",
 )
