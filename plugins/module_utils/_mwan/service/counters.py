@@ -80,7 +80,10 @@ class Counters:
         self._reloads = Outcomes()
 
     def configure(self, links: Mapping[str, Iterable[str]]) -> None:
-        """Count for these links and the labels of their targets; those that were there before keep their counts."""
+        """Count for these links and the labels of their targets; those that were there before keep their counts.
+
+        The label of a link's own gateway is "gateway", as in the evidence of changes.
+        """
         probes, changes = self._probes, self._changes
         self._probes = {
             name: {label: probes.get(name, {}).get(label) or Probes() for label in labels}

@@ -28,11 +28,14 @@ REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not All
 
 
 def page_of(status: Callable[[], Mapping[str, Any]], traffic: Callable[[], Mapping[str, Any]]) -> Page:
-    """The page, made anew each time; `traffic` is asked in a thread of its own, because counting takes a while."""
+    """The page, made anew each time. `status` must give data of its own each time; `traffic` is asked in a thread.
+
+    So is the page made there: it takes 10 ms for 60 links, and counting connections more.
+    """
 
     async def page() -> str:
-        found = await asyncio.to_thread(traffic)
-        return render({**status(), "traffic": found})
+        now = status()
+        return await asyncio.to_thread(lambda: render({**now, "traffic": traffic()}))
 
     return page
 
