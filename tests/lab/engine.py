@@ -134,7 +134,8 @@ class Engine(Helper):
         }
 
     def _settings(self) -> dict[str, Any]:
-        names = ("mark_mask", "table_base", "rule_priority", "firewall_backend", "ip_forward", "multipath_hash", "probe")
+        names = ("mark_mask", "table_base", "rule_priority", "firewall_backend", "ip_forward", "multipath_hash",
+                 "probe")  # fmt: skip
         return {name: self.variables[f"mwan_{name}"] for name in names if f"mwan_{name}" in self.variables}
 
     def run(

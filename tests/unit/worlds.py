@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from _mwan import store
+from _mwan import changes, store
 from _mwan.document import Document, parse_list
 from _mwan.flow import Outcome, converge
 from _mwan.kernel import DEFAULT, MAIN, Address, Device, Facts, Nexthop, Route
@@ -65,7 +65,7 @@ def apply(router: ModelRouter, wish: Mapping[str, Any], **options: Any) -> Outco
 
 def wished(stored: Document, wish: Mapping[str, Any]) -> Document:
     return replace(
-        stored,
+        changes.probe(stored, wish.get("probe") or {}),
         links=parse_list(Link, "links", wish.get("links")),
         policies=parse_list(Policy, "policies", wish.get("policies")),
         rules=parse_list(Rule, "rules", wish.get("rules")),
@@ -102,7 +102,7 @@ def links(draw: st.DrawFn) -> list[dict[str, Any]]:
     slots = draw(st.lists(st.sampled_from(SLOTS), max_size=5, unique=True).filter(_told_apart))
     names = draw(st.permutations(NAMES))
     return [
-        {"name": name, "device": device, "gateway": gateway, "weight": draw(st.integers(0, 4))}
+        {"name": name, "device": device, "gateway": gateway, "weight": draw(st.integers(0, 4)), **draw(probing())}
         for name, (device, gateway) in zip(names, slots, strict=False)
     ]
 
@@ -112,14 +112,33 @@ def _told_apart(slots: list[tuple[str, str | None]]) -> bool:
     return not any(gateway in (None, "auto") and devices.count(device) > 1 for device, gateway in slots)
 
 
+def probing() -> st.SearchStrategy[dict[str, Any]]:
+    probe = st.fixed_dictionaries({}, optional={
+        "degraded": st.sampled_from(("keep", "reweight", "out")), "profile": st.sampled_from(("fast", "metered")),
+        "targets": st.sampled_from(([], ["arp", "192.0.2.1"])), "rtt": st.just({"enter": "150ms"}),
+    })  # fmt: skip
+    return st.fixed_dictionaries({}, optional={"probe": probe, "rate": st.sampled_from(("100mbit", 64000))})
+
+
 @st.composite
 def policies(draw: st.DrawFn, names: list[str]) -> list[dict[str, Any]]:
+    """All with one word on connections, as those that share a link must have."""
+    given = draw(reactions())
     chosen = draw(st.lists(st.sampled_from(("balanced", "backup", "voice")), max_size=3, unique=True)) if names else []
     return [
         {"name": name, "members": draw(members(names)),
-         "last_resort": draw(st.sampled_from(("unreachable", "blackhole", "main")))}
+         "last_resort": draw(st.sampled_from(("unreachable", "blackhole", "main"))), **given}
         for name in chosen
     ]  # fmt: skip
+
+
+def reactions() -> st.SearchStrategy[dict[str, Any]]:
+    tcp, other = st.sampled_from(("reset", "keep")), st.sampled_from(("reroute", "keep"))
+    late = {"after": st.just("10min"), "window": st.just("22:00-02:00"), "manual": st.booleans()}
+    return st.fixed_dictionaries({}, optional={
+        "on_down": st.fixed_dictionaries({}, optional={"tcp": tcp, "other": other}),
+        "failback": st.fixed_dictionaries({}, optional={"tcp": tcp, "other": other, **late}),
+    })  # fmt: skip
 
 
 @st.composite
@@ -177,6 +196,7 @@ def wishes(draw: st.DrawFn) -> dict[str, Any]:
     policy_names = [policy["name"] for policy in policy_list]
     return {
         "links": listed,
+        "probe": draw(probing()).get("probe"),
         "policies": policy_list,
         "default_policy": draw(st.sampled_from((*policy_names, None))),
         "rules": draw(rules(names, policy_names)),
