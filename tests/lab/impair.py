@@ -7,13 +7,17 @@ Each function acts at once and returns an Impairment; undo() or the end of a `wi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
 from .host import Host, LabError
-from .topology import PUBLIC_DEVICE, Topology, Uplink
+from .topology import PUBLIC_DEVICE, TARGETS, Topology, Uplink
 
+P = ParamSpec("P")
+Result = TypeVar("Result")
 Direction = Literal["up", "down"]
 _serial = count(1)
 
@@ -34,6 +38,42 @@ class Impairment:
 
     def __exit__(self, *_: object) -> None:
         self.undo()
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When something was done: between two monotonic times, `time` in the middle of the call."""
+
+    began: float
+    ended: float
+
+    @property
+    def time(self) -> float:
+        return (self.began + self.ended) / 2
+
+
+class Injection(Impairment):
+    """An impairment that tells when it came, and when it went: `moment` and, once undone, `over`."""
+
+    def __init__(self, call: Callable[[], Impairment]) -> None:
+        made, self.moment = timed(call)
+        self.over: Moment | None = None
+        super().__init__(made.undo)
+
+    def undo(self) -> None:
+        if self.over is None:
+            self.over = timed(super().undo)[1]
+
+
+def timed(call: Callable[[], Result]) -> tuple[Result, Moment]:
+    began = time.monotonic()
+    result = call()
+    return result, Moment(began, time.monotonic())
+
+
+def inject(impairment: Callable[P, Impairment], *args: P.args, **options: P.kwargs) -> Injection:
+    """``inject(black_hole, net, "isp_a").moment.time``: the monotonic time it happened at."""
+    return Injection(lambda: impairment(*args, **options))
 
 
 def cable_pulled(topology: Topology, link: str) -> Impairment:
@@ -87,7 +127,7 @@ def gateway_dead(topology: Topology, link: str) -> Impairment:
     host, device = uplink.provider, uplink.customer_device
     before = host.sysctl(f"net.ipv4.conf.{device}.arp_ignore")
     host.sysctl(f"net.ipv4.conf.{device}.arp_ignore", 8)
-    table = _table(uplink, f'chain deaf {{ type filter hook prerouting priority -290; iifname "{device}" drop; }}')
+    table = _table(host, f'chain deaf {{ type filter hook prerouting priority -290; iifname "{device}" drop; }}')
 
     def undo() -> None:
         table.undo()
@@ -104,6 +144,14 @@ def rate(topology: Topology, link: str, kbit: int, latency_ms: int = 50) -> Impa
         limit = f"rate {kbit}kbit burst 16kb latency {latency_ms}ms"
         host.run(f"tc qdisc replace dev {device} root tbf {limit}")
     return Impairment(lambda: [host.run(f"tc qdisc del dev {device} root") for device in devices])
+
+
+def targets_dead(topology: Topology, *targets: str) -> Impairment:
+    """These addresses of the Internet answer nobody any more, over any link; all of TARGETS unless some are named."""
+    listed = ", ".join(targets or TARGETS)
+    return _table(
+        topology.server, f"chain dead {{ type filter hook prerouting priority -290; ip daddr {{ {listed} }} drop; }}"
+    )
 
 
 def lease_changed(topology: Topology, link: str, address: str, gateway: str) -> None:
@@ -128,11 +176,11 @@ def _sometimes(percent: int) -> str:
 def _forward_rules(uplink: Uplink, directions: tuple[Direction, ...], verdict: str) -> Impairment:
     match = {"up": f'iifname "{uplink.customer_device}"', "down": f'oifname "{uplink.customer_device}"'}
     rules = "\n".join(f"{match[direction]} {verdict}" for direction in directions)
-    return _table(uplink, f"chain impaired {{ type filter hook forward priority -200;\n{rules}\n}}")
+    return _table(uplink.provider, f"chain impaired {{ type filter hook forward priority -200;\n{rules}\n}}")
 
 
-def _table(uplink: Uplink, chain: str) -> Impairment:
+def _table(host: Host, chain: str) -> Impairment:
     """A table of its own for every impairment, so that they combine and are undone in any order."""
     name = f"impair{next(_serial)}"
-    uplink.provider.nft(f"table inet {name} {{\n{chain}\n}}")
-    return Impairment(lambda: uplink.provider.nft(f"delete table inet {name}"))
+    host.nft(f"table inet {name} {{\n{chain}\n}}")
+    return Impairment(lambda: host.nft(f"delete table inet {name}"))

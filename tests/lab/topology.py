@@ -5,7 +5,7 @@
 Every topology has a client on a LAN, the router under test, providers and an Internet server behind them::
 
     client 192.168.101.1.. --- lan0 router wan1 --- isp_a ---+
-                                           wan2 --- isp_b ---+--- server 7.7.7.7 (any of 7.7.7.0/24)
+                                           wan2 --- isp_b ---+--- server 7.7.7.7 (any of 7.7.7.0/24, and TARGETS)
 
 The server knows a provider by its prefix only, so what leaves with a wrong source never comes back; and a provider
 drops and counts what its customer has no right to send (`Topology.spoofed`). The router has its addresses and
@@ -28,6 +28,7 @@ LAN = "192.168.101.0/24"
 LAN_ROUTER = "192.168.101.254"
 SERVER = "7.7.7.7"
 SERVER_PREFIX = "7.7.7.0/24"
+TARGETS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")  # what a link's health is measured with unless told otherwise
 PUBLIC_DEVICE = "inet"
 
 
@@ -224,7 +225,7 @@ def _lan_and_server(lab: Lab, clients: int) -> Topology:
     lab.configure(client, [*own, "link set eth0 up", f"route add default via {LAN_ROUTER} dev eth0"])
     lab.configure(router, [f"addr add {LAN_ROUTER}/24 dev lan0", "link set lan0 up"])
     # A local route for a whole prefix makes every address of it the server's own.
-    lab.configure(server, [f"route add local {SERVER_PREFIX} dev lo"])
+    lab.configure(server, [f"route add local {owned} dev lo" for owned in (SERVER_PREFIX, *TARGETS)])
     return Topology(lab, router, client, server, addresses)
 
 

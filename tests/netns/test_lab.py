@@ -176,7 +176,7 @@ def test_impairment_stops_one_link_and_is_undone(two_links: Topology, name: str)
 def test_dead_gateway_fails_its_neighbour_entry(two_links: Topology) -> None:
     two_links.router.sysctl("net.ipv4.neigh.wan1.retrans_time_ms", 50)
     with impair.gateway_dead(two_links, "isp_a"):
-        two_links.router.run(["ping", "-c1", "-W1", "5.5.5.1"], check=False)
+        assert fetch_many(two_links.router, 1, "5.5.5.1", timeout=1.0).answered == 0
         (entry,) = two_links.router.ip_json("neigh show to 5.5.5.1")
         assert entry["state"] == ["FAILED"]
 

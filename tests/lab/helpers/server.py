@@ -3,7 +3,8 @@
 """The Internet server: tells every client which source address it saw.
 
 ``--http PORT --log FILE``: one request per connection, access log in Apache's combined format.
-``--echo PORT``: TCP lines and UDP datagrams come back as ``TEXT SOURCE``.
+``--echo PORT``: TCP lines and UDP datagrams come back as ``TEXT SOURCE``, and ICMP echoes whose payload begins with
+MAGIC too, after the answer of the kernel, which does not say whom it saw.
 Listens on every address, prints ``ready``, ends with its standard input.
 """
 
@@ -14,12 +15,17 @@ import asyncio
 import os
 import resource
 import socket
+import struct
 import sys
 import time
 from functools import partial
 
 BACKLOG = 4096
 IP_PKTINFO = 8  # linux/in.h; the socket module of Python 3.11 lacks it
+SOL_RAW, ICMP_FILTER = 255, 1  # linux/socket.h, linux/icmp.h
+ECHO, ECHO_REPLY = 8, 0
+IP_HEADER, ICMP_HEADER = 20, struct.Struct("!BBHHH")
+MAGIC = b"mwan-lab"
 
 
 class HttpConnection(asyncio.Protocol):
@@ -80,6 +86,31 @@ def echo_datagrams(sock: socket.socket) -> None:
             continue
 
 
+def echo_pings(sock: socket.socket) -> None:
+    """The same for ICMP; the kernel computes no checksum for a raw socket, and no lab device sends options of IP."""
+    for _unused in range(256):
+        try:
+            data, ancillary, _unused, peer = sock.recvmsg(2048, 256)
+            _unused, _unused, _unused, number, seq = ICMP_HEADER.unpack_from(data, IP_HEADER)
+            payload = data[IP_HEADER + ICMP_HEADER.size :]
+            if payload.startswith(MAGIC):
+                payload += b" " + peer[0].encode()
+                sums = checksum(ICMP_HEADER.pack(ECHO_REPLY, 0, 0, number, seq) + payload)
+                reply = ICMP_HEADER.pack(ECHO_REPLY, 0, sums, number, seq) + payload
+                sock.sendmsg([reply], from_asked_address(ancillary), 0, peer)
+        except BlockingIOError:
+            return
+        except OSError:
+            continue
+
+
+def checksum(data: bytes) -> int:
+    """RFC 1071."""
+    total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
 def from_asked_address(ancillary: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
     """struct in_pktinfo is ifindex, spec_dst, addr: keep spec_dst, leave the device to routing."""
     return [
@@ -98,6 +129,14 @@ def listening_udp(port: int) -> socket.socket:
     return sock
 
 
+def listening_icmp() -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+    sock.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("I", ~(1 << ECHO) & 0xFFFFFFFF))
+    sock.setblocking(False)
+    return sock
+
+
 async def serve(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     if options.http:
@@ -105,8 +144,9 @@ async def serve(options: argparse.Namespace) -> None:
         await loop.create_server(partial(HttpConnection, log), "0.0.0.0", options.http, backlog=BACKLOG)
     if options.echo:
         await loop.create_server(EchoConnection, "0.0.0.0", options.echo, backlog=BACKLOG)
-        sock = listening_udp(options.echo)
-        loop.add_reader(sock, echo_datagrams, sock)
+        udp, icmp = listening_udp(options.echo), listening_icmp()
+        loop.add_reader(udp, echo_datagrams, udp)
+        loop.add_reader(icmp, echo_pings, icmp)
     owner_gone = asyncio.Event()
     loop.add_reader(sys.stdin, owner_gone.set)
     print("ready", flush=True)
