@@ -1,0 +1,267 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How the links are, and who takes new connections: as data, as a table, and as one line for monitoring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..desired import Desired
+from ..document import Document
+from ..health import Health
+from ..kernel import Facts
+from ..shares import Spread, spreads
+from . import table, words
+from .table import Column
+
+# exit codes of monitoring plugins (monitoring-plugins.org, guidelines)
+OK, WARNING, CRITICAL, UNKNOWN = range(4)
+VERDICTS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+PENDING = "pending"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """All that a status is made of.
+
+    `told` is what health.json holds of each link; `prober` its answer to "status", None when there is none, and then
+    `problem` says why if it runs. `octets` are by device, `connections` by mark, None where they cannot be counted;
+    `now` is seconds since the epoch.
+    """
+
+    document: Document
+    desired: Desired
+    facts: Facts
+    health: Health
+    now: float
+    told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    written: Any = None
+    drained: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    prober: Mapping[str, Any] | None = None
+    problem: str | None = None
+    octets: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    connections: Mapping[int, int] | None = None
+
+
+def build(picture: Picture) -> dict[str, Any]:
+    """Plain data: times in seconds since the epoch, round trips in seconds, shares and loss from 0 to 1."""
+    found = spreads(picture.document, picture.desired, picture.facts)
+    return {
+        "prober": _prober(picture),
+        "links": {name: _link(picture, name, found) for name in picture.desired.links},
+        "policies": {
+            name: {**vars(spread), "default": name == picture.document.default_policy} for name, spread in found.items()
+        },
+        "warnings": list(picture.desired.warnings),
+    }
+
+
+def _prober(picture: Picture) -> dict[str, Any]:
+    answer = picture.prober or {}
+    kept = {key: answer.get(key) for key in ("version", "started", "held", "converge")}
+    return {
+        "running": picture.prober is not None,
+        "problem": picture.problem,
+        "last_wrote": words.moment(picture.written),
+        **kept,
+    }
+
+
+def _link(picture: Picture, name: str, found: Mapping[str, Spread]) -> dict[str, Any]:
+    link = picture.desired.links[name]
+    seen = _seen(picture, name)
+    octets = picture.octets.get(link.device, {})
+    mark = picture.document.settings.mark(link.ident)
+    return {
+        "device": link.device,
+        "gateway": link.gateway,
+        "address": link.address,
+        **_state(picture, name, seen),
+        "pending": link.pending,
+        "drained": dict(picture.drained[name]) if name in picture.drained else None,
+        "released": picture.health.released_by(name),
+        "loss": seen.get("loss") if picture.prober else None,
+        "rtt": seen.get("rtt") if picture.prober else None,
+        "shares": {
+            policy: spread.shares.get(name, 0.0) for policy, spread in found.items() if _member(picture, policy, name)
+        },
+        "connections": None if picture.connections is None else picture.connections.get(mark, 0),
+        "received": octets.get("received"),
+        "sent": octets.get("sent"),
+        "shares_device": picture.document.shares_device(link.link),
+    }
+
+
+def _seen(picture: Picture, name: str) -> Mapping[str, Any]:
+    """What the prober says of a link now, or else what it wrote last."""
+    links = (picture.prober or {}).get("links", {})
+    seen: Mapping[str, Any] = links.get(name) or picture.told.get(name, {})
+    return seen
+
+
+def _member(picture: Picture, policy: str, link: str) -> bool:
+    policies = (item for item in picture.document.policies if item.name == policy)
+    return any(member.link == link for item in policies for member in item.members)
+
+
+def _state(picture: Picture, name: str, seen: Mapping[str, Any]) -> dict[str, Any]:
+    """The state that routing follows, since when, and why; a drain covers whatever the prober says but down."""
+    state = picture.health.state(name)
+    if state == "drained":
+        drained = picture.drained.get(name, {})
+        return {"state": state, "since": words.moment(drained.get("since")), "reason": drained.get("why") or "by hand"}
+    pending = picture.desired.links[name].pending
+    if pending and state != "down":
+        return {"state": PENDING, "since": None, "reason": pending}
+    since = seen.get("since_wall", seen.get("since"))
+    reason = seen.get("reason") or (_unseen(picture, name) if state == "unknown" else "")
+    return {"state": state, "since": words.moment(since), "reason": reason}
+
+
+def _unseen(picture: Picture, name: str) -> str:
+    device = picture.facts.devices[picture.desired.links[name].device]
+    return "presumed up: nobody has looked" if device.carrier else f"{device.name} has no carrier"
+
+
+# as a table
+
+COLUMNS = (
+    Column("LINK"),
+    Column("DEVICE", optional=1),
+    Column("STATE"),
+    Column("SINCE", right=True, optional=2),
+    Column("LOSS", right=True, optional=3),
+    Column("RTT", right=True, optional=4),
+    Column("SHARE", right=True),
+    Column("CONNS", right=True, optional=5),
+    Column("IN", right=True, optional=6),
+    Column("OUT", right=True, optional=7),
+    Column("WHY"),
+)
+PAINTS = {"up": "green", "degraded": "yellow", "suspect": "yellow", PENDING: "yellow", "down": "red", "drained": "cyan"}
+
+
+def lines(status: Mapping[str, Any], now: float, width: int = 80, colour: bool = False) -> list[str]:
+    """The status for a person. With one policy the share stands in the table; with more it is that of the default."""
+    links = status["links"]
+    if not links:
+        return ["No link is declared on this router."]
+    rows = [_row(name, link, _shown_policy(status), now) for name, link in links.items()]
+    paint = (lambda title, text: PAINTS.get(text) if title == "STATE" else None) if colour else None
+    found = table.render(COLUMNS, rows, width, paint)
+    below = [*_policies(status), *_shared(links)]
+    notes = table.paragraphs(list(_notes(status, now)), width)
+    return [*found, *([""] if below else []), *table.paragraphs(below, width), *([""] if notes else []), *notes]
+
+
+def _shown_policy(status: Mapping[str, Any]) -> str | None:
+    policies: Mapping[str, Mapping[str, Any]] = status["policies"]
+    default = [name for name, policy in policies.items() if policy["default"]]
+    return next(iter(default or policies), None)
+
+
+def _row(name: str, link: Mapping[str, Any], policy: str | None, now: float) -> dict[str, str]:
+    shared = "shared" if link["shares_device"] else None
+    since = None if link["since"] is None else float(int(now - link["since"]))
+    return {
+        "LINK": name,
+        "DEVICE": link["device"],
+        "STATE": link["state"],
+        "SINCE": words.duration(since),
+        "LOSS": words.percent(link["loss"]),
+        "RTT": words.milliseconds(link["rtt"]),
+        "SHARE": words.percent(link["shares"].get(policy)),
+        "CONNS": words.NOTHING if link["connections"] is None else str(link["connections"]),
+        "IN": shared or words.octets(link["received"]),
+        "OUT": shared or words.octets(link["sent"]),
+        "WHY": link["reason"],
+    }
+
+
+def _policies(status: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each policy, unless the only one has all its links serving in tier 1: then the table says it."""
+    policies = status["policies"]
+    if len(policies) == 1 and all(policy["tier"] == 1 for policy in policies.values()):
+        return
+    for name, policy in policies.items():
+        default = " (default)" if policy["default"] else ""
+        if not policy["shares"]:
+            yield f"policy {name}{default}: no link can take new connections; last resort: {policy['last_resort']}"
+            continue
+        parts = ", ".join(f"{link} {words.percent(share)}" for link, share in policy["shares"].items())
+        yield f"policy {name}{default}, tier {policy['tier']}: {parts}"
+
+
+def _shared(links: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    told = set()
+    for link in links.values():
+        device = link["device"]
+        if link["shares_device"] and device not in told:
+            told.add(device)
+            names = words.listed([name for name, other in links.items() if other["device"] == device])
+            figures = f"{words.octets(link['received'])} in, {words.octets(link['sent'])} out"
+            yield f"{device}, shared by {names}: {figures}"
+
+
+def _notes(status: Mapping[str, Any], now: float) -> Iterator[str]:
+    prober = status["prober"]
+    if not prober["running"]:
+        yield _absent(prober, now)
+    if prober["held"]:
+        yield "No target answers on any link: silence moves nothing until one does."
+    for name, link in status["links"].items():
+        if link["drained"] is not None:
+            yield f"{name} is drained: it keeps its connections and takes no new ones until `mwanctl undrain {name}`."
+        if link["released"] == "down":
+            yield f"{name} is given up: its connections are reset or led elsewhere, as on_down of its policy says."
+        if link["released"] == "failback":
+            yield f"{name} is being left: its connections go back to better links, as failback of its policy says."
+    converge = prober["converge"] or {}
+    if converge.get("last_error"):
+        yield f"The router could not be brought to what is declared: {converge['last_error']}"
+    yield from (f"warning: {warning}" for warning in status["warnings"])
+
+
+def _absent(prober: Mapping[str, Any], now: float) -> str:
+    text = f"The prober (mwand) {prober['problem'] or 'is not running'}: nobody watches the links"
+    remedy = "`systemctl start mwan` starts it."
+    if prober["last_wrote"] is None:
+        return f"{text}, and all are presumed up but those drained by hand. {remedy}"
+    ago = words.duration(now - prober["last_wrote"])
+    return f"{text}. The states are what it wrote last, {ago} ago, and routing still follows them. {remedy}"
+
+
+# for monitoring
+
+
+def check(status: Mapping[str, Any]) -> tuple[int, str]:
+    """Exit code and one line: critical when a policy has no link for new connections, a warning when a link rests.
+
+    A link that was drained by hand rests on purpose and warns nobody.
+    """
+    code, text = _judged(status)
+    return code, f"MWAN {VERDICTS[code]}: {text}"
+
+
+def _judged(status: Mapping[str, Any]) -> tuple[int, str]:
+    links, policies = status["links"], status["policies"]
+    stranded = [name for name, policy in policies.items() if not policy["shares"]]
+    if not links:
+        return UNKNOWN, "no link is declared"
+    if stranded:
+        return CRITICAL, f"no link takes new connections of {words.listed(stranded)}"
+    if not status["prober"]["running"]:
+        return UNKNOWN, "the prober is not running"
+    poor = [
+        f"{name} {link['state']}" for name, link in links.items() if link["state"] not in ("up", "unknown", "drained")
+    ]
+    if poor:
+        return WARNING, ", ".join(poor)
+    return OK, f"{_serving(links)} of {len(links)} links take new connections"
+
+
+def _serving(links: Mapping[str, Mapping[str, Any]]) -> int:
+    return sum(any(link["shares"].values()) for link in links.values())
