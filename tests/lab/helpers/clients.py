@@ -96,8 +96,8 @@ class TcpFlow(Flow):
 
     async def session(self) -> None:
         there, here = (self.destination, self.job["port"]), ("0.0.0.0", next(self.ports))
-        connecting = asyncio.open_connection(*there, local_addr=here)
-        reader, writer = await asyncio.wait_for(connecting, self.job["connect_patience"])
+        async with asyncio.timeout(self.job["connect_patience"]):
+            reader, writer = await asyncio.open_connection(*there, local_addr=here)
         self.connects.append(time.monotonic())
         try:
             due = time.monotonic()
@@ -109,7 +109,8 @@ class TcpFlow(Flow):
 
     async def ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(stamp() + b"\n")
-        line = await asyncio.wait_for(reader.readline(), self.job["patience"])
+        async with asyncio.timeout(self.job["patience"]):
+            line = await reader.readline()
         if not line:
             raise EOFError
         self.note(line.strip())
@@ -222,7 +223,8 @@ class Office:
         kinds: list[type[Flow]] = [TcpFlow] * self.job["tcp"] + [UdpFlow] * self.job["udp"]
         kinds += [IcmpFlow] * self.job["icmp"]
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*(self.open(kind, want, taken) for kind in kinds)), DEADLINE)
+            async with asyncio.timeout(DEADLINE):
+                await asyncio.gather(*(self.open(kind, want, taken) for kind in kinds))
         if len(self.flows) < len(kinds):
             return f"only {len(self.flows)} of {len(kinds)} flows were answered by a server that saw {want or 'them'}"
         self.flows.sort(key=lambda flow: kinds.index(type(flow)))
@@ -233,7 +235,8 @@ class Office:
         for _unused in range(ATTEMPTS if want else 1):
             flow = kind(self.job, next(self.destinations), ports)
             try:
-                await asyncio.wait_for(flow.first.wait(), FIRST_ANSWER)
+                async with asyncio.timeout(FIRST_ANSWER):
+                    await flow.first.wait()
                 if want in ("", flow.answers[0][2]):
                     self.flows.append(flow)
                     return
