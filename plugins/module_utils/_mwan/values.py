@@ -102,7 +102,9 @@ def weight(option: str, value: Any) -> int:
 
 def quantity(value: Any, units: Mapping[str, float]) -> float | None:
     """A number, or text of one and one of these units, in the unit of factor 1; None for anything else."""
-    match = None if isinstance(value, bool) else QUANTITY.match(str(value))
+    if isinstance(value, (int, float)):
+        return None if isinstance(value, bool) else float(value)
+    match = QUANTITY.match(value) if isinstance(value, str) else None
     return float(match[1]) * units[match[2]] if match and match[2] in units else None
 
 

@@ -39,6 +39,11 @@ from hypothesis import strategies as st
             "https://example.net/",
         ),
         (
+            {"kind": "http", "url": "https://192.0.2.1/", "verify": "no"},
+            {"kind": "http", "url": "https://192.0.2.1/", "status": 200, "verify": False},
+            "https://192.0.2.1/",
+        ),
+        (
             {"kind": "http", "url": "http://example.net:8080/", "resolver": "192.0.2.53"},
             {
                 "kind": "http",
@@ -89,6 +94,12 @@ def test_a_target_has_one_form(written: Any, canonical: Any, label: str) -> None
         ("http://user@192.0.2.1/", "t.url"),
         ("http://192.0.2.1:99999/", "t.url"),
         ("http:///", "t.url"),
+        ("http://192.0.2.1/\u00e4", "t.url"),
+        ("http://192.0.2.1:\u0663/", "t.url"),
+        ({"kind": "http", "url": "http://ex\u00e4mple.net/", "address": "192.0.2.1"}, "t.url"),
+        ({"kind": "http", "url": "http://\u2100.net/", "address": "192.0.2.1"}, "t.url"),
+        ({"kind": "http", "url": "https://192.0.2.1/", "verify": "maybe"}, "t.verify"),
+        ({"kind": "tcp", "address": "192.0.2.1", "port": 443, "verify": False}, "t.verify"),
         ("http://300.1.2.3/", "t.url"),
         ({"kind": "http", "url": "http://192.0.2.1/", "address": "192.0.2.2"}, "t.address"),
         ({"kind": "http", "url": "http://192.0.2.1/", "status": 42}, "t.status"),
@@ -157,6 +168,8 @@ def test_times_and_shares_take_units() -> None:
         ({"damping": {"longest": 5}}, "p.damping.longest"),
         ({"damping": 5}, "p.damping"),
         ({"size": 5}, "p.size"),
+        ({"flush_delay": -1}, "p.flush_delay"),
+        ({"flush_delay": "2h"}, "p.flush_delay"),
     ],
 )
 def test_a_bad_setting_is_named(written: Any, option: str) -> None:
@@ -182,6 +195,7 @@ WRITTEN = st.fixed_dictionaries(
         "loss": st.floats(0.1, 99),
         "rtt": st.one_of(st.floats(0.002, 50), st.integers(2, 900).map("{}ms".format)),
         "degraded": st.sampled_from(("keep", "reweight", "out")),
+        "flush_delay": st.floats(0, 3600),
         "damping": st.fixed_dictionaries({}, optional={"half_life": st.floats(1, 900), "longest": st.just("1h")}),
     },
 )
