@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 STATES = ("unknown", "up", "degraded", "suspect", "down", "drained")
-# No new connection is placed on a link in one of these states; its own table and its pins stay.
+# No new connection is placed on a link in one of these states while another link takes it; its own table and its pins
+# stay. With nothing better a suspect link takes new ones all the same (serving.py).
 RESTING = frozenset(("suspect", "down", "drained"))
 
 
@@ -46,10 +47,6 @@ class Health:
 
     def released_by(self, link: str) -> str | None:
         return self.released.get(link)
-
-    def takes_new(self, link: str) -> bool:
-        """Whether new connections may be placed on the link."""
-        return self.state(link) not in RESTING
 
 
 def _words(entries: Iterable[tuple[str, Mapping[str, Any]]], key: str, allowed: tuple[str, ...]) -> dict[str, str]:
