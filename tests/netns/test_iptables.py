@@ -17,8 +17,10 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from _mwan.errors import KernelError
@@ -93,6 +95,29 @@ def netns(monkeypatch, tmp_path):
     monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "xtables.lock"))
     with namespace():
         yield
+
+
+@contextlib.contextmanager
+def network_capabilities_only(lock):
+    """Put this process under another user with CAP_NET_ADMIN and CAP_NET_RAW, for whom the lock file is prepared."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    version, capabilities = 0x20080522, 1 << 12 | 1 << 13  # linux/capability.h
+    header, data = (ctypes.c_uint32 * 2)(version, 0), (ctypes.c_uint32 * 6)()
+    lock.touch()
+    os.chown(lock, 65534, 65534)
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(65534)
+    os.seteuid(65534)
+    try:
+        _call(libc.capget, header, data)
+        data[0] = capabilities
+        _call(libc.capset, header, data)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
 
 
 def run(*command, **options):
@@ -246,6 +271,25 @@ def test_legacy_is_in_use_once_a_table_holds_a_rule():
     assert tables() == {"filter"}
     assert not legacy_in_use()
     legacy("-A", "INPUT", "-j", "ACCEPT")
+    assert legacy_in_use()
+
+
+def test_capabilities_do_without_the_list_of_tables(monkeypatch):
+    """As the prober runs: CAP_NET_ADMIN opens the tables, but not the list of them, which is root's."""
+    Iptables().replace(PAIR)
+    listing, before = Iptables().listing(), tables()
+    with tempfile.TemporaryDirectory() as directory:
+        lock = Path(directory, "xtables.lock")
+        Path(directory).chmod(0o755)
+        monkeypatch.setenv("XTABLES_LOCKFILE", str(lock))
+        with network_capabilities_only(lock):
+            with pytest.raises(PermissionError):
+                tables()
+            assert Iptables().listing() == listing != ""
+            assert not legacy_in_use()
+            Iptables().replace(dataclasses.replace(PAIR, snat=()))
+            assert Iptables().listing() not in ("", listing)
+    assert tables() == before
     assert legacy_in_use()
 
 

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import IO
 
 from .errors import KernelError
 
 PROC_SYS = "/proc/sys/"
 LOCK = "/run/mwan/lock"
+PRIVATE = 0o640
 LOCK_WAIT = 30.0  # seconds; the longest apply measured is under two
 
 
@@ -91,17 +92,36 @@ def _replace(path: str, text: str, mode: int) -> None:
 @contextmanager
 def exclusive() -> Iterator[None]:
     """Hold the router's lock; raises KernelError when another run keeps it for LOCK_WAIT seconds."""
-    os.makedirs(os.path.dirname(LOCK), mode=0o755, exist_ok=True)
-    with open(LOCK, "a", encoding="ascii") as handle:
-        _wait_for(handle)
+    lock = _open_lock()
+    try:
+        _wait_for(lock)
         yield
+    finally:
+        os.close(lock)
 
 
-def _wait_for(handle: IO[str]) -> None:
+def _open_lock() -> int:
+    """A descriptor to hold the lock by; raises KernelError.
+
+    flock(2) is content with one that only reads, so who may read the file could block every run: nobody but its owner
+    and the group that its directory passes on, whoever makes it, and with whatever umask.
+    """
+    try:
+        os.makedirs(os.path.dirname(LOCK), mode=0o755, exist_ok=True)
+        lock = os.open(LOCK, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
+        found = os.fstat(lock)
+        if os.geteuid() in (0, found.st_uid) and stat.S_IMODE(found.st_mode) != PRIVATE:
+            os.fchmod(lock, PRIVATE)
+    except OSError as exc:
+        raise KernelError("open", LOCK, str(exc.strerror)) from exc
+    return lock
+
+
+def _wait_for(lock: int) -> None:
     deadline = time.monotonic() + LOCK_WAIT
     while True:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() > deadline:

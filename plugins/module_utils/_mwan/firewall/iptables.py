@@ -22,7 +22,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
@@ -74,7 +74,7 @@ class Iptables:
 
         The text of an extension is its revision and its data as hexadecimal words of the host.
         """
-        return "".join(_list_table(table) for table in sorted(CHAINS) if table in _live_tables())
+        return "".join(_list_table(table) for table in sorted(CHAINS) if table in _live_tables(CHAINS))
 
     def replace(self, firewall: Firewall) -> None:
         """Make `firewall` the live state, each table in one kernel operation; raises KernelError."""
@@ -90,7 +90,8 @@ class Iptables:
 def legacy_in_use() -> bool:
     """Tell whether any legacy table of this network namespace holds a rule or a user chain (ours count too).
 
-    Does not need python-iptables; raises KernelError when the kernel refuses to say.
+    Does not need python-iptables; raises KernelError when the kernel refuses to say. The prober's user may not look and
+    is told no: the backend was chosen, and stored, before it runs.
     """
     return any(_holds_more_than_policies(table) for table in _live_tables())
 
@@ -114,12 +115,20 @@ def _refusals() -> tuple[Any, ...]:
     return OSError, iptc.IPTCError, iptc.XTablesError
 
 
-def _live_tables() -> list[str]:
-    """Return the tables instantiated in this network namespace; none where x_tables is not even loaded."""
+def _live_tables(presumed: Collection[str] = ()) -> Collection[str]:
+    """Return the tables instantiated in this network namespace; none where x_tables is not even loaded.
+
+    The list is root's alone (mode 0440, xt_proto_init in net/netfilter/x_tables.c), and CAP_NET_ADMIN does not open it,
+    unlike the tables themselves: whoever lives with that gets the `presumed` ones.
+    """
     path = "/proc/net/ip_tables_names"
-    with _reporting("read", path), suppress(FileNotFoundError), open(path, encoding="ascii") as names:
-        return names.read().split()
-    return []
+    with _reporting("read", path), suppress(FileNotFoundError):
+        try:
+            with open(path, encoding="ascii") as names:
+                return names.read().split()
+        except PermissionError:
+            return presumed
+    return ()
 
 
 def _holds_more_than_policies(table: str) -> bool:
@@ -136,7 +145,7 @@ def _holds_more_than_policies(table: str) -> bool:
 
 
 def _write_tables(operation: str, work: Sequence[tuple[str, Sequence[Rule]]]) -> None:
-    live = _live_tables()
+    live = _live_tables(CHAINS)
     pending = [(table, rules) for table, rules in work if rules or table in live]
     if not pending:
         return
