@@ -36,7 +36,7 @@ def render(
     """
     *fixed, text = columns
     widths = {column: max(len(column.title), *(len(row[column.title]) for row in rows), 0) for column in fixed}
-    shown = _fitting(fixed, widths, width)
+    shown = _fitting(fixed, widths, width - len(text.title))
     used = sum(widths[column] + len(GAP) for column in shown)
     lines = [GAP.join([*(_cell(column.title, widths[column], column) for column in shown), text.title]).rstrip()]
     for row in rows:
