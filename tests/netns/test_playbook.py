@@ -74,10 +74,46 @@ def test_change_is_planned_as_it_is_done(two_links: Topology) -> None:
     assert run_playbook(net, extra_vars=variables).changed == 0
 
 
+def test_what_the_prober_needs_is_stored_as_declared(two_links: Topology) -> None:
+    """Half a second as a number and as text, suboptions left out, and a link that needs the targets of all."""
+    net = two_links
+    first, second = net.variables["mwan_links"]
+    reactions = {"on_down": {"tcp": "keep"}, "failback": {"tcp": "reset", "after": "10min", "window": "22:00-02:00"}}
+    probe = {"targets": ["7.7.7.7", "tcp://7.7.7.8:443", "arp"], "interval": 0.5, "degraded": "reweight"}
+    variables: dict[str, Any] = {
+        "mwan_probe": {
+            **probe,
+            "targets": [*probe["targets"], {"kind": "http", "url": "https://7.7.7.9/", "verify": False}],
+        },
+        "mwan_links": [
+            {**first, "probe": {"dead": "3s", "quorum": 4, "loss": {"enter": "7%"}}, "rate": "100mbit"},
+            second,
+        ],
+        "mwan_policies": [{**net.variables["mwan_policies"][0], **reactions}],
+    }
+    planned = run_playbook(net, extra_vars=variables, check=True)
+    assert (planned.failed, net.router.run("ls /etc/mwan", check=False).returncode) == (0, 2)
+    assert actions(run_playbook(net, extra_vars=variables)) == actions(planned)
+    stored = json.loads(net.router.run("cat /etc/mwan/mwan.json").stdout)
+    assert [target["kind"] for target in stored["settings"]["probe"].pop("targets")] == ["icmp", "tcp", "arp", "http"]
+    assert stored["settings"]["probe"] == {"interval": 0.5, "degraded": "reweight"}
+    assert stored["links"][0]["probe"] == {"dead": 3.0, "quorum": 4, "loss": {"enter": 7.0, "leave": 7.0}}
+    assert (stored["links"][0]["rate"], "probe" in stored["links"][1]) == (100_000_000, False)
+    assert stored["policies"][0]["on_down"] == {"tcp": "keep", "other": "reroute"}
+    assert stored["policies"][0]["failback"]["window"] == "22:00-02:00"
+    assert run_playbook(net, extra_vars=variables).changed == 0
+    assert run_playbook(net).failed == 0
+    plain = json.loads(net.router.run("cat /etc/mwan/mwan.json").stdout)
+    assert not {"probe", "rate"} & {*plain["settings"], *plain["links"][0]}, "left out of the variables, it goes"
+
+
 @pytest.mark.parametrize(
     ("module", "args", "message"),
     [
         ("mwan_link", {"links": [{"name": "isp_a", "device": "wan1", "gateway": "5.5.5"}]}, "gateway"),
+        ("mwan_link", {"links": [{**LINKS["links"][0], "probe": {"dead": "100ms"}}]}, "leaves no time for a second"),
+        ("mwan_link", {"probe": {"targets": ["http://ex\u00e4mple.net/"]}}, "settings.probe.targets[0].url"),
+        ("mwan_link", {"probe": {"interval": "often"}}, "'often' is not a time in range"),
         ("mwan_link", {"links": [{**LINKS["links"][0], "address": "9.9.9.9"}]}, "is not an address of wan1"),
         ("mwan_policy", {"policies": [{"name": "one", "members": [{"link": "isp_x"}]}]}, "isp_x"),
         ("mwan_policy", {"default_policy": "nowhere"}, "nowhere"),
