@@ -59,7 +59,7 @@ format: setup ## Let ruff format the Python files and repair what it can
 	ruff check --fix
 
 .PHONY: unit
-unit: setup ## Unit and property tests
+unit: setup promtool ## Unit and property tests
 	$(PYTHON) -m pytest tests/unit $(ARGS)
 
 .PHONY: netns
@@ -85,6 +85,10 @@ setup: # The virtual environment
 .PHONY: linters
 linters: # What lint and sanity run beside it
 	@tools/setup.sh linters
+
+.PHONY: promtool
+promtool: # What checks docs/monitoring
+	@tools/setup.sh promtool
 
 .PHONY: network
 network: # What namespaces take

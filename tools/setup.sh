@@ -4,10 +4,11 @@
 #
 # Installs what the tests and the demo need and this machine lacks. A second run finds everything and does nothing.
 #
-# Usage: tools/setup.sh venv | linters | network | containers
+# Usage: tools/setup.sh venv | linters | promtool | network | containers
 #   venv        .venv from requirements-dev.txt, with a Python that Ansible supports, and what building it takes;
 #               .cache/collections, where Ansible finds this checkout as multiwan.linux
 #   linters     what make lint runs beside that
+#   promtool    .cache/promtool, which checks docs/monitoring
 #   network     what the lab's network namespaces and the router in them use
 #   containers  what molecule's containers take
 #
@@ -27,6 +28,7 @@ main() {
             link_collection
             ;;
         linters) need_commands git shellcheck ;;
+        promtool) provide_promtool ;;
         network) need_commands ip nft iptables conntrack sysctl ;;
         containers) need_commands podman runc mmdebstrap ip ;;
         *)
@@ -101,6 +103,34 @@ install_headers() {
         install_packages "python$version-devel"
     fi
 }
+
+# Only the one program is taken out of the package, which would start a server if it were installed.
+provide_promtool() (
+    if [[ -x .cache/promtool ]] || command -v promtool >/dev/null; then
+        return
+    fi
+    if ! has_apt; then
+        echo "setup: no promtool, so docs/monitoring is not checked; it comes with Prometheus"
+        return
+    fi
+    echo "setup: promtool, out of the package prometheus"
+    scratch="$(mktemp -d)"
+    trap 'rm -rf "$scratch"' EXIT
+    download_package prometheus "$scratch"
+    dpkg-deb --fsys-tarfile "$scratch"/prometheus_*.deb | tar --extract --directory="$scratch" ./usr/bin/promtool
+    mkdir -p .cache
+    mv "$scratch/usr/bin/promtool" .cache/promtool
+)
+
+# The lists of packages may be missing, or too old.
+download_package() (
+    cd "$2"
+    if ! apt-get download "$1" &>/dev/null; then
+        [[ $EUID -eq 0 ]] || fail "cannot download the package $1; please run: sudo apt-get update"
+        quietly apt-get -o DPkg::Lock::Timeout=300 update
+        quietly apt-get download "$1"
+    fi
+)
 
 need_commands() {
     local missing=() command

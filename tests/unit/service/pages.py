@@ -12,11 +12,12 @@ from _mwan.service.counters import Counters
 from _mwan.watch.judge import Watch
 from _mwan.watch.settings import ProbeSettings
 
-DEVICES = {"isp_a": "wan1", "isp_b": "ppp0"}
+# two routers of one provider are behind wan1
+DEVICES = {"isp_a": "wan1", "isp_b": "ppp0", "isp_c": "wan1"}
 TARGETS = ("192.0.2.1", "tcp://192.0.2.2:443")
 TRAFFIC = {
     "devices": {"wan1": {"received": 1000, "sent": 2000}, "ppp0": {"received": 5, "sent": 6}},
-    "connections": {"isp_a": 25, "isp_b": 0},
+    "connections": {"isp_a": 25, "isp_b": 0, "isp_c": 75},
     "counted": 1700000100.0,
     "took": 0.125,
 }
@@ -27,7 +28,7 @@ Labels = frozenset[tuple[str, str]]
 
 
 def status(**more: Any) -> dict[str, Any]:
-    """Two links probed for two seconds: the first answers, the second has been silent after one answer."""
+    """Links probed for two seconds: isp_b has been silent after one answer."""
     settings = ProbeSettings.parse("probe", {"targets": TARGETS})
     watch = Watch(dict.fromkeys(DEVICES, settings), {}, 0.0)
     counters = Counters()
@@ -37,7 +38,7 @@ def status(**more: Any) -> dict[str, Any]:
             for index, target in enumerate(TARGETS):
                 watch.sent(link, index, second, second)
                 counters.probe_sent(link, target)
-                if link == "isp_a" or not second:
+                if link != "isp_b" or not second:
                     watch.replied(link, index, second, second + 0.02)
                     counters.probe_answered(link, target, 0.02)
         for change in watch.decide(second + 0.5):

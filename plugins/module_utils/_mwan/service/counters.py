@@ -94,6 +94,7 @@ class Counters:
     # probes
 
     def probe_sent(self, link: str, target: str) -> None:
+        """A probe leaves; when it turns out that it cannot, it is counted as failed, too."""
         probes = self._of(link, target)
         if probes:
             probes.sent += 1

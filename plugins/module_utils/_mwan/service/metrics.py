@@ -155,9 +155,9 @@ def _by_target(values: Mapping[tuple[str, str], Any]) -> list[Sample]:
 
 
 PROBE_COUNTERS = (
-    ("sent", "Probes that left."),
+    ("sent", "Probes sent, those that could not be among them."),
     ("refused", "Probes that got a negative answer."),
-    ("failed", "Probes that could not be sent."),
+    ("failed", "Probes that could not be sent, which says nothing of the path."),
 )
 
 
