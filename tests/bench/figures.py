@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from statistics import median
 from typing import Any
 
@@ -62,3 +63,15 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 def median_and_range(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> str:
     low, middle, high = (f"{value * scale:.{digits}f}" for value in (min(values), median(values), max(values)))
     return f"{middle} ({low} to {high})"
+
+
+def spread(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> list[str]:
+    """p50, p95 and the greatest: the value that so many of the sorted ones do not exceed."""
+    ordered = sorted(values)
+    places = (rank(len(ordered), share) for share in (0.5, 0.95, 1.0))
+    return [f"{ordered[place] * scale:.{digits}f}" for place in places]
+
+
+def rank(number: int, share: float) -> int:
+    """Index of a percentile by nearest rank."""
+    return max(0, ceil(share * number) - 1)
