@@ -17,7 +17,7 @@ from _mwan.firewall.model import Firewall, FirewallLink
 from _mwan.flow import Outcome, converge
 from _mwan.kernel import DEFAULT, MAIN, IpRule, Nexthop, Route
 from _mwan.model import Settings
-from unit.model_kernel import ModelRouter
+from unit.model_kernel import OURS, ModelRouter
 from unit.worlds import LAN, TWO_LINKS, apply, facts, set_health
 
 
@@ -254,6 +254,20 @@ def test_a_mode_taken_back_gives_only_the_devices_own_value_back(router: ModelRo
     apply(router, {**TWO_LINKS, "rp_filter": {}})
     assert router.sysctl.values["net/ipv4/conf/lan0/rp_filter"] == "2"
     assert router.sysctl.values["net/ipv4/ip_forward"] == "1"
+
+
+def test_who_cannot_keep_files_in_etc_repairs_all_else_without_them(router: ModelRouter) -> None:
+    """The prober is not root: a sysctl.d file that somebody removed must not keep it from moving traffic."""
+    apply(router, TWO_LINKS)
+    names = [path for path in router.files.texts if path.startswith("/etc/") and path != store.DOCUMENT]
+    assert names
+    for path in names:
+        router.files.write(path, None)
+    router.routing.insert_rule(IpRule(1500, MAIN), OURS)
+    outcome = converge(replace(router.ports, boot_files=False), lambda stored: stored)
+    assert outcome.actions == ["ip rule delete priority 1500 from all lookup main protocol mwan"]
+    assert all(router.files.read(path) is None for path in names)
+    assert apply(router, TWO_LINKS).actions == [f"add file {path}" for path in sorted(names)]
 
 
 def test_a_reboot_is_restored_from_the_document(router: ModelRouter) -> None:

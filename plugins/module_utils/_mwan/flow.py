@@ -203,7 +203,9 @@ class Run:
         desired, firewall = self.compile(document)
         former = self.compile(self.former)[0].firewall
         given_back = self._given_back(desired.state, observed)
-        state = replace(desired.state, firewall=firewall.text, sysctls={**desired.state.sysctls, **given_back})
+        files = desired.state.files if self.router.boot_files else {}
+        sysctls = {**desired.state.sysctls, **given_back}
+        state = replace(desired.state, firewall=firewall.text, sysctls=sysctls, files=files)
         desired = replace(desired, state=state)
         live = LoadedFirewall(former, observed.firewall)
         # none when the final rules are live: then nothing leads to the links that go any more

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+
 from . import local, netlink
 from .firewall.iptables import Iptables, legacy_in_use
 from .firewall.nftables import Nftables, Runner
@@ -12,7 +14,10 @@ from .ports import Router
 
 
 def open_router(run: Runner) -> Router:
-    """The router of this network namespace. `run` starts a program and returns its status, output and error output."""
+    """The router of this network namespace. `run` starts a program and returns its status, output and error output.
+
+    For another user than root, files in /etc are somebody else's to keep: what leads traffic must not wait for them.
+    """
     return Router(
         routing=netlink.Netlink(),
         sysctl=local.Sysctl(),
@@ -20,4 +25,5 @@ def open_router(run: Runner) -> Router:
         firewalls={"nftables": Nftables(run), "iptables": Iptables()},
         legacy_firewall=legacy_in_use(),
         lock=local.exclusive,
+        boot_files=os.geteuid() == 0,
     )

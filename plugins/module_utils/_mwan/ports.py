@@ -100,3 +100,5 @@ class Router:
     legacy_firewall: bool = False
     # a context manager factory: one run at a time on a router
     lock: Any = None
+    # whether files that name tables, or matter at boot only, are kept too: in /etc, where only root may write
+    boot_files: bool = True
