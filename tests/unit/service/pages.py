@@ -49,7 +49,13 @@ def status(**more: Any) -> dict[str, Any]:
         name: {**entry, "device": DEVICES[name], "since_wall": 1700000000.0, "released": None}
         for name, entry in watch.snapshot(3.0).items()
     }
-    common = {"held": watch.held, "version": "0.1.0", "started": 1699999999.5, "counters": counters.dump()}
+    common = {
+        "held": watch.held,
+        "version": "0.1.0",
+        "started": 1699999999.5,
+        "problem": "",
+        "counters": counters.dump(),
+    }
     return {"links": links, **common, "traffic": TRAFFIC, **more}
 
 

@@ -207,6 +207,28 @@ def test_a_port_in_use_is_said_and_can_be_tried_again() -> None:
     asyncio.run(run())
 
 
+def test_a_port_in_use_is_awaited_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exposition, "RETRY", 0.01)
+    failures: list[KernelError] = []
+
+    async def run() -> None:
+        with socket.socket() as holder:
+            holder.bind(("127.0.0.1", 0))
+            holder.listen()
+            port = holder.getsockname()[1]
+            task = asyncio.ensure_future(Exposition(("127.0.0.1", port), told).run(failures.append))
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)
+        assert b"200 OK" in await ask(port, GET)
+        task.cancel()
+        await asyncio.wait({task})
+        with pytest.raises(ConnectionRefusedError):
+            await ask(port, GET)
+
+    asyncio.run(run())
+    assert len(failures) == 1
+
+
 def has_ipv6() -> bool:
     with suppress(OSError), socket.socket(socket.AF_INET6) as probe:
         probe.bind(("::1", 0))

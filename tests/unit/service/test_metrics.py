@@ -99,7 +99,11 @@ def test_a_young_process_leaves_out_what_it_does_not_know() -> None:
     told = families(page)
     assert "mwan_build_info" in told
     assert "mwan_converges_total" in told
-    assert not {"mwan_link_state", "mwan_reload_last_successful", "mwan_link_connections"} & set(told)
+    assert not {"mwan_link_state", "mwan_converge_last_successful", "mwan_link_connections"} & set(told)
+
+
+def test_a_refused_configuration() -> None:
+    assert value(render(status(problem="links[0].weight: -1 is no weight")), "mwan_reload_last_successful") == 0
 
 
 def test_a_link_without_targets_has_no_quality() -> None:

@@ -17,6 +17,7 @@ from ..ports import FilePort
 from .metrics import CONTENT_TYPE, render
 
 Page = Callable[[], Awaitable[str]]
+Failed = Callable[[KernelError], None]
 
 METRICS, HEALTHY = "/metrics", "/-/healthy"
 PLAIN = "text/plain; charset=utf-8"
@@ -24,6 +25,7 @@ MOST_BYTES = 8192  # of a request; Prometheus sends 300
 MOST_CLIENTS = 8
 PATIENCE = 5.0  # seconds for a request to come in, and for its answer to be taken
 PERIOD = 15.0  # seconds between two writings of the file
+RETRY = 10.0  # seconds until a port that could not be had is tried again
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 500: "Internal Server Error"}
 
 
@@ -55,6 +57,19 @@ def listening_address(option: str, text: str) -> tuple[str, int]:
     return str(address), number
 
 
+def once(failed: Failed) -> Failed:
+    """Tells what is new: the same trouble again and again would fill the journal."""
+    told = ""
+
+    def tell(exc: KernelError) -> None:
+        nonlocal told
+        if str(exc) != told:
+            told = str(exc)
+            failed(exc)
+
+    return tell
+
+
 class Exposition:
     """Answers GET /metrics with what `page` gives, and GET /-/healthy for as long as the event loop runs.
 
@@ -67,6 +82,20 @@ class Exposition:
         self._page = page
         self._server: asyncio.AbstractServer | None = None
         self._clients: set[asyncio.Task[None]] = set()
+
+    async def run(self, failed: Failed) -> None:
+        """Until cancelled. A port that cannot be had, or an address that is not there yet, is told once and awaited."""
+        tell = once(failed)
+        try:
+            while self._server is None:
+                try:
+                    await self.start()
+                except KernelError as exc:
+                    tell(exc)
+                    await asyncio.sleep(RETRY)
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await self.close()
 
     async def start(self) -> None:
         """Listen from now on; raises KernelError, and can be tried again then."""
@@ -141,14 +170,15 @@ class Textfile:
         self._lock = threading.Lock()
         self._over = False
 
-    async def run(self, failed: Callable[[KernelError], None]) -> None:
+    async def run(self, failed: Failed) -> None:
         """Until cancelled; then the file is removed, so that nobody takes it for the present."""
+        tell = once(failed)
         try:
             while True:
                 try:
                     await asyncio.to_thread(self._write, await self._page())
                 except KernelError as exc:
-                    failed(exc)
+                    tell(exc)
                 await asyncio.sleep(PERIOD)
         finally:
             with suppress(KernelError):

@@ -209,7 +209,10 @@ def _work(status: Status) -> Iterator[Family]:
         "mwan_reloads_total", COUNTER, "Times the configuration was read again.", _results(_ok_or_failed(reloads))
     )
     yield Family(
-        "mwan_reload_last_successful", GAUGE, "Whether the configuration read last was good.", _one(reloads["last_ok"])
+        "mwan_reload_last_successful",
+        GAUGE,
+        "Whether the stored configuration is the one in force.",
+        _one(not status["problem"]),
     )
     yield Family("mwan_hooks_total", COUNTER, "Hooks that were run.", _results(_ok_or_failed(hooks)))
     yield Family(
