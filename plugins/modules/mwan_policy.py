@@ -78,8 +78,8 @@ options:
             choices: [reroute, keep]
       failback:
         description:
-          - What becomes of the connections of a member that takes no new ones any more, because members of an earlier
-            tier or in better health are back.
+          - What becomes of the connections of a member that is well and takes no new ones any more, because members of
+            an earlier tier are back.
           - Connections on a link that a rule names directly stay.
         type: dict
         suboptions:
@@ -90,11 +90,11 @@ options:
             choices: [reset, keep]
           other:
             description: V(keep), the default, leaves them on their link. V(reroute) forgets them, so that their next
-              packet takes the better link.
+              packet takes one of the earlier tier.
             type: str
             choices: [reroute, keep]
           after:
-            description: How long the better members have to be back, in seconds or as text such as V(10min), a week at
+            description: How long the members of the earlier tier have to be back, in seconds or as text such as V(10min), a week at
               most. V(0) by default.
             type: raw
           window:

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What happens to connections that exist when their link goes down, and when a better one is back."""
+"""What happens to connections that exist when their link goes down, and when one of an earlier tier is back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class OnDown:
 
 @dataclass(frozen=True)
 class Failback:
-    """What becomes of the connections on a link that serves no policy any more, because a better one is back.
+    """What becomes of the connections on a link that serves no policy any more, because an earlier tier is back.
 
     `after`: seconds that this has lasted; `window`: minutes of the day in local time, from the first up to the second,
     over midnight where the second is the smaller; `manual`: only when the operator says so.
