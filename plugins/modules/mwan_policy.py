@@ -94,8 +94,8 @@ options:
             type: str
             choices: [reroute, keep]
           after:
-            description: How long the members of the earlier tier have to be back, in seconds or as text such as V(10min), a week at
-              most. V(0) by default.
+            description: How long the members of the earlier tier have to be back, in seconds or as text such as
+              V(10min), a week at most. V(0) by default.
             type: raw
           window:
             description: When it may happen, as local time, such as V(02:00-04:00) or over midnight V(22:00-02:00). At
