@@ -1,0 +1,69 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From the command line to the running process."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+from typing import IO, Any
+
+from .. import host, local, netlink, store
+from ..errors import KernelError
+from ..firewall.nftables import Runner
+from .daemon import Daemon, Equipment
+from .exposition import Exposition, Textfile, listening_address, page_of
+from .journal import Journal
+from .notify import Manager
+
+LOCK = "/run/mwan/mwand.lock"
+
+
+def watched_links() -> dict[str, Any]:
+    """How each link of the stored document is watched; raises InputError and KernelError."""
+    document = store.load_document(local.Files())
+    return {name: settings.dump() for name, settings in document.probe_settings().items()}
+
+
+def serve(run: Runner, version: str, listen: str | None, textfile: str | None) -> int:
+    """Until told to stop; returns the exit status. Raises InputError, KernelError and OSError."""
+    address = listening_address("--metrics-listen", listen) if listen else None
+    with only_one():
+        asyncio.run(_serve(run, version, address, textfile))
+    return 0
+
+
+def only_one() -> IO[str]:
+    """The lock of the one process there may be, held until it is closed; raises KernelError."""
+    os.makedirs(os.path.dirname(LOCK), mode=0o755, exist_ok=True)
+    handle = open(LOCK, "a", encoding="ascii")  # noqa: SIM115  (the caller's to close)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        raise KernelError("lock", LOCK, "another mwand runs") from None
+    return handle
+
+
+async def _serve(run: Runner, version: str, address: tuple[str, int] | None, textfile: str | None) -> None:
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    equipment = Equipment(host.open_router(run), netlink.Netlink(), Journal(), Manager(), version)
+    daemon = Daemon(equipment, loop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+    page = page_of(daemon.status, daemon.traffic)
+    outlets: list[Exposition | Textfile] = [Exposition(address, page)] if address else []
+    outlets += [Textfile(equipment.router.files, textfile, page)] if textfile else []
+    tasks = [loop.create_task(outlet.run(lambda exc: equipment.journal.error(str(exc)))) for outlet in outlets]
+    try:
+        await daemon.start()
+        await ended.wait()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await daemon.close()

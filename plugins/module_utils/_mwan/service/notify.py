@@ -1,0 +1,41 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the service manager is told (sd_notify(3))."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+
+class Manager:
+    """Speaks to the socket that the environment names; without one nobody listens, and nothing is said."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        path = environment.get("NOTIFY_SOCKET", "")
+        # a leading @ means the abstract namespace
+        self._path = "\0" + path[1:] if path.startswith("@") else path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        self.watchdog = _watchdog(environment)
+
+    def say(self, **words: object) -> None:
+        """Such as READY=1, STATUS="...". A manager that does not listen now is told the next time."""
+        if self._path:
+            text = "\n".join(f"{key}={value}" for key, value in words.items())
+            try:
+                self._socket.sendto(text.encode(), self._path)
+            except OSError:
+                return
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _watchdog(environment: Mapping[str, str]) -> float | None:
+    """Seconds between two signs of life: half of what the manager waits for; None when it does not wait."""
+    pid, period = environment.get("WATCHDOG_PID", ""), environment.get("WATCHDOG_USEC", "")
+    if not period.isdigit() or (pid and pid != str(os.getpid())):
+        return None
+    return int(period) / 2e6
