@@ -46,7 +46,13 @@ def status(**more: Any) -> dict[str, Any]:
     counters.converged(0.04, changed=True, ok=True)
     counters.reloaded(ok=True)
     links = {
-        name: {**entry, "device": DEVICES[name], "since_wall": 1700000000.0, "released": None}
+        name: {
+            **entry,
+            "device": DEVICES[name],
+            "since_wall": "2023-11-14T22:13:20.000+00:00",
+            "released": None,
+            "drained": None,
+        }
         for name, entry in watch.snapshot(3.0).items()
     }
     common = {

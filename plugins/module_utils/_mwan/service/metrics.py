@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
@@ -77,6 +78,15 @@ def _process(status: Status) -> Iterator[Family]:
     )
 
 
+def _since(entry: Mapping[str, Any]) -> float | None:
+    """Seconds since the epoch; None for what an adopted health document may have in the place of a time."""
+    drained = entry["drained"] if entry["state"] == "drained" else None
+    try:
+        return datetime.fromisoformat((drained or {}).get("since") or entry["since_wall"]).timestamp()
+    except ValueError:
+        return None
+
+
 # name, help, and the value in a link's entry
 LINK_GAUGES: tuple[tuple[str, str, Callable[[Mapping[str, Any]], Any]], ...] = (
     ("mwan_link_up", "Whether the link is not down.", lambda entry: entry["state"] != "down"),
@@ -93,7 +103,7 @@ LINK_GAUGES: tuple[tuple[str, str, Callable[[Mapping[str, Any]], Any]], ...] = (
     (
         "mwan_link_since_timestamp_seconds",
         "Since when the link is in its state.",
-        lambda entry: entry.get("since_wall"),
+        _since,
     ),
     (
         "mwan_link_silence_seconds",
