@@ -16,6 +16,7 @@ import pytest
 from _mwan.console import control, events, status, table, words
 from _mwan.console.status import Picture
 from _mwan.console.table import Column
+from _mwan.console.tail import Tail
 from _mwan.desired import compile_state
 from _mwan.document import Document
 from _mwan.errors import KernelError
@@ -143,7 +144,7 @@ def test_without_a_prober_its_last_word_stands_and_nobody_is_called_down() -> No
     assert "wrote last, 10 s ago" in text(seen)
     assert "presumed up" in text(picture())
     assert "down" not in text(picture())
-    assert "does not answer (permission denied)" in text(picture(problem="does not answer (permission denied)"))
+    assert "does not answer (permission denied)" in text(picture(silent="does not answer (permission denied)"))
 
 
 def test_a_drained_link_shows_who_drained_it_and_how_to_end_it() -> None:
@@ -163,9 +164,9 @@ def test_what_keeps_a_link_out_is_told() -> None:
 
 
 def test_notes_tell_what_the_table_cannot() -> None:
-    held = {**answer(isp_a=UP), "held": True, "converge": {"last_error": "nft says no"}}
+    held = {**answer(isp_a=UP), "held": True, "converge": {"last_error": "nft says no"}, "problem": "bad weight"}
     seen = text(picture({"isp_a": "down"}, released={"isp_a": "down", "isp_b": "failback"}, prober=held))
-    for part in ("silence moves nothing", "isp_a is given up", "isp_b is being left", "nft says no"):
+    for part in ("silence moves nothing", "isp_a is given up", "isp_b is being left", "nft says no", "bad weight"):
         assert part in seen
 
 
@@ -245,6 +246,33 @@ def test_an_event_in_words() -> None:
     assert line.endswith("  isp_a       up -> down  no answer for 2.0 s  (up for 2 h)")
     failed = events.line({"time": NOW, "event": "converge failed", "reason": "nft says no"})
     assert failed.endswith("converge failed  nft says no")
+
+
+def test_lines_that_come_are_told_once_across_a_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    path.write_text("old\n")
+    tail = Tail(str(path))
+    writer = path.open("a")
+    assert list(tail.new()) == []
+    writer.write("one\ntw")
+    writer.flush()
+    assert list(tail.new()) == ["one"]
+    writer.write("o\nlast\n")
+    writer.close()
+    path.rename(tmp_path / "events.1")
+    assert list(tail.new()) == ["two", "last"]
+    path.write_text("new\n")
+    assert list(tail.new()) == ["new"]
+    assert list(tail.new()) == []
+    tail.close()
+
+
+def test_a_file_that_appears_later_is_told_whole(tmp_path: Path) -> None:
+    tail = Tail(str(tmp_path / "events"))
+    assert list(tail.new()) == []
+    (tmp_path / "events").write_text("first\n")
+    assert list(tail.new()) == ["first"]
+    tail.close()
 
 
 # the control socket

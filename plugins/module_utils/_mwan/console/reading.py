@@ -26,7 +26,7 @@ def picture(router: Router, connections: traffic.Connections, now: float) -> Pic
     """The router at this moment; raises InputError and KernelError."""
     document, health = store.load_document(router.files), store.load_health(router.files)
     facts = router.routing.facts()
-    prober, problem = _prober()
+    prober, silent = _prober()
     written = _written(router.files)
     return Picture(
         document=document,
@@ -38,7 +38,7 @@ def picture(router: Router, connections: traffic.Connections, now: float) -> Pic
         written=written.get("written"),
         drained=store.load_drained(router.files),
         prober=prober,
-        problem=problem,
+        silent=silent,
         octets=traffic.octets(router.files),
         connections=_counted(connections, document),
     )

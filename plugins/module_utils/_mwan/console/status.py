@@ -28,7 +28,7 @@ class Picture:
     """All that a status is made of.
 
     `told` is what health.json holds of each link; `prober` its answer to "status", None when there is none, and then
-    `problem` says why if it runs. `octets` are by device, `connections` by mark, None where they cannot be counted;
+    `silent` says why if it runs. `octets` are by device, `connections` by mark, None where they cannot be counted;
     `now` is seconds since the epoch.
     """
 
@@ -41,7 +41,7 @@ class Picture:
     written: Any = None
     drained: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     prober: Mapping[str, Any] | None = None
-    problem: str | None = None
+    silent: str | None = None
     octets: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     connections: Mapping[int, int] | None = None
 
@@ -61,10 +61,10 @@ def build(picture: Picture) -> dict[str, Any]:
 
 def _prober(picture: Picture) -> dict[str, Any]:
     answer = picture.prober or {}
-    kept = {key: answer.get(key) for key in ("version", "started", "held", "converge")}
+    kept = {key: answer.get(key) for key in ("version", "started", "held", "converge", "problem")}
     return {
         "running": picture.prober is not None,
-        "problem": picture.problem,
+        "silent": picture.silent,
         "last_wrote": words.moment(picture.written),
         **kept,
     }
@@ -219,6 +219,8 @@ def _notes(status: Mapping[str, Any], now: float) -> Iterator[str]:
             yield f"{name} is given up: its connections are reset or led elsewhere, as on_down of its policy says."
         if link["released"] == "failback":
             yield f"{name} is being left: its connections go back to better links, as failback of its policy says."
+    if prober["problem"]:
+        yield f"The stored configuration cannot be used, and the one before it stays in force: {prober['problem']}"
     converge = prober["converge"] or {}
     if converge.get("last_error"):
         yield f"The router could not be brought to what is declared: {converge['last_error']}"
@@ -226,7 +228,7 @@ def _notes(status: Mapping[str, Any], now: float) -> Iterator[str]:
 
 
 def _absent(prober: Mapping[str, Any], now: float) -> str:
-    text = f"The prober (mwand) {prober['problem'] or 'is not running'}: nobody watches the links"
+    text = f"The prober (mwand) {prober['silent'] or 'is not running'}: nobody watches the links"
     remedy = "`systemctl start mwan` starts it."
     if prober["last_wrote"] is None:
         return f"{text}, and all are presumed up but those drained by hand. {remedy}"
