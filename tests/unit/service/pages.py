@@ -49,7 +49,7 @@ def status(**more: Any) -> dict[str, Any]:
         name: {
             **entry,
             "device": DEVICES[name],
-            "since_wall": "2023-11-14T22:13:20.000+00:00",
+            "since_wall": 1700000000.0,
             "released": None,
             "drained": None,
         }

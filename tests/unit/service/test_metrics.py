@@ -114,19 +114,13 @@ def test_a_link_without_targets_has_no_quality() -> None:
     assert value(page, "mwan_link_loss_ratio", **ISP_B) == 0
 
 
-def test_a_drained_link_is_so_since_it_was_drained() -> None:
+@pytest.mark.parametrize(
+    ("drained", "since"), [({"since": "2023-11-14T22:15:00+00:00", "why": "test"}, 1700000100), ({"why": "test"}, None)]
+)
+def test_a_drained_link_is_so_since_it_was_drained(drained: dict[str, str], since: float | None) -> None:
     given = status()
-    given["links"]["isp_a"].update(state="drained", drained={"since": "2023-11-14T22:15:00+00:00", "why": "test"})
-    assert value(render(given), "mwan_link_since_timestamp_seconds", **ISP_A) == 1700000100
-
-
-@pytest.mark.parametrize("since", ["", "yesterday"])
-def test_a_state_adopted_without_a_time(since: str) -> None:
-    given = status()
-    given["links"]["isp_a"]["since_wall"] = since
-    page = render(given)
-    assert value(page, "mwan_link_since_timestamp_seconds", **ISP_A) is None
-    assert value(page, "mwan_link_since_timestamp_seconds", **ISP_B) == 1700000000
+    given["links"]["isp_a"].update(state="drained", drained=drained)
+    assert value(render(given), "mwan_link_since_timestamp_seconds", **ISP_A) == since
 
 
 def test_connections_that_cannot_be_counted_are_left_out() -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
+from ..console.words import moment
 from ..health import RESTING, STATES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -79,12 +79,9 @@ def _process(status: Status) -> Iterator[Family]:
 
 
 def _since(entry: Mapping[str, Any]) -> float | None:
-    """Seconds since the epoch; None for what an adopted health document may have in the place of a time."""
+    """Seconds since the epoch; None for a draining written by hand without its time."""
     drained = entry["drained"] if entry["state"] == "drained" else None
-    try:
-        return datetime.fromisoformat((drained or {}).get("since") or entry["since_wall"]).timestamp()
-    except ValueError:
-        return None
+    return moment(drained.get("since") if drained else entry["since_wall"])
 
 
 # name, help, and the value in a link's entry
