@@ -23,7 +23,7 @@ from lab.traffic import AccessLogServer, fetch_many
 from unit.service.pages import families, status, value
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
-ADDRESS, TEXTFILE = "127.0.0.1:9783", "/run/mwan-metrics/mwan.prom"
+ADDRESS, TEXTFILE = "127.0.0.1:9783", "/run/mwan/mwan.prom"
 FETCH = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
 ISP_A, ISP_B = {"link": "isp_a", "device": "wan1"}, {"link": "isp_b", "device": "wan2"}
 
@@ -96,7 +96,7 @@ def test_the_file_is_there_while_the_prober_is(two_links: Topology) -> None:
             assert router.run(["stat", "--format=%a", TEXTFILE]).stdout == "644\n"
             # nothing listens unless asked to
             assert ":9783" not in router.run(["ss", "-Hltn"]).stdout
-        assert router.run(["ls", "-A", "/run/mwan-metrics"]).stdout == ""
+        assert "prom" not in router.run(["ls", "-A", "/run/mwan"]).stdout
     assert value(page, "mwan_build_info", version="files") == 1
 
 

@@ -10,12 +10,21 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from _mwan.errors import InputError, KernelError
 from _mwan.local import Files
 from _mwan.service import exposition
-from _mwan.service.exposition import MOST_BYTES, MOST_CLIENTS, Exposition, Textfile, listening_address, page_of
+from _mwan.service.exposition import (
+    MOST_BYTES,
+    MOST_CLIENTS,
+    Exposition,
+    Textfile,
+    listening_address,
+    page_of,
+    tell_end,
+)
 from _mwan.service.metrics import CONTENT_TYPE
 from unit.service.pages import TRAFFIC, status
 
@@ -320,6 +329,27 @@ def test_a_failure_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.M
 
     asyncio.run(run())
     assert str(path) in str(failures[0])
+
+
+def test_an_end_by_mistake_is_told(tmp_path: Path) -> None:
+    async def wrong() -> str:
+        raise KeyError("state")
+
+    contexts: list[dict[str, Any]] = []
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: contexts.append(context))
+        wrong_one = loop.create_task(Textfile(Files(), str(tmp_path / "mwan.prom"), wrong).run(pytest.fail))
+        cancelled = loop.create_task(Textfile(Files(), str(tmp_path / "other.prom"), told).run(pytest.fail))
+        for task in (wrong_one, cancelled):
+            task.add_done_callback(tell_end)
+        await asyncio.sleep(0.05)
+        cancelled.cancel()
+        await asyncio.wait({wrong_one, cancelled})
+
+    asyncio.run(run())
+    assert [repr(context["exception"]) for context in contexts] == ["KeyError('state')"]
 
 
 class SlowFiles:

@@ -57,6 +57,13 @@ def listening_address(option: str, text: str) -> tuple[str, int]:
     return str(address), number
 
 
+def tell_end(task: asyncio.Task[None]) -> None:
+    """To be called when run() of one of these ends: by a mistake of ours, nobody would hear of it before the process ends."""
+    if not task.cancelled() and task.exception():
+        context = {"message": "the metrics are not told any more", "exception": task.exception(), "task": task}
+        task.get_loop().call_exception_handler(context)
+
+
 def once(failed: Failed) -> Failed:
     """Tells what is new: the same trouble again and again would fill the journal."""
     told = ""

@@ -15,7 +15,7 @@ from .. import host, local, netlink, store
 from ..errors import KernelError
 from ..firewall.nftables import Runner
 from .daemon import Daemon, Equipment
-from .exposition import Exposition, Textfile, listening_address, page_of
+from .exposition import Exposition, Textfile, listening_address, page_of, tell_end
 from .journal import Journal
 from .notify import Manager
 
@@ -59,6 +59,8 @@ async def _serve(run: Runner, version: str, address: tuple[str, int] | None, tex
     outlets: list[Exposition | Textfile] = [Exposition(address, page)] if address else []
     outlets += [Textfile(equipment.router.files, textfile, page)] if textfile else []
     tasks = [loop.create_task(outlet.run(lambda exc: equipment.journal.error(str(exc)))) for outlet in outlets]
+    for task in tasks:
+        task.add_done_callback(tell_end)
     try:
         await daemon.start()
         await ended.wait()
