@@ -58,7 +58,7 @@ def listening_address(option: str, text: str) -> tuple[str, int]:
 
 
 def tell_end(task: asyncio.Task[None]) -> None:
-    """To be called when run() of one of these ends: by a mistake of ours, nobody would hear of it before the process ends."""
+    """To be called when run() of one of these ends: else a mistake of ours is told when the whole process ends."""
     if not task.cancelled() and task.exception():
         context = {"message": "the metrics are not told any more", "exception": task.exception(), "task": task}
         task.get_loop().call_exception_handler(context)
