@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import runpy
 import sys
+from pathlib import Path
 
 library, program, *arguments = sys.argv[1:]
-sys.path.insert(0, library)
-
-import _mwan  # noqa: E402
-
-# as the package is called on a router
-sys.modules["mwan"] = _mwan
+# The package as it is called on a router. Two names of one module would be two modules, each with errors of its own.
+named = Path("/run/lab-library/mwan")
+named.parent.mkdir(exist_ok=True)
+if not named.is_symlink():
+    named.symlink_to(Path(library, "_mwan"))
+sys.path.insert(0, str(named.parent))
 sys.argv = [program, *arguments]
 runpy.run_path(program, run_name="__main__")
