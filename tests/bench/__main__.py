@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
-"""python -m tests.bench [apply|hitless|forwarding|probing|outages|all] [--quick] [--json FILE]"""
+"""python -m tests.bench [apply|hitless|forwarding|probing|outages|failover|all] [--quick] [--json FILE]"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import apply, forwarding, hitless, outages, probing
+from . import apply, failover, forwarding, hitless, outages, probing
 from .figures import Table
 
 BENCHES: dict[str, Callable[[bool], list[Table]]] = {
@@ -21,6 +21,7 @@ BENCHES: dict[str, Callable[[bool], list[Table]]] = {
     "forwarding": forwarding.measure,
     "probing": probing.measure,
     "outages": outages.measure,
+    "failover": failover.measure,
 }
 
 

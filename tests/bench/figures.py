@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -75,3 +77,24 @@ def spread(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> list
 def rank(number: int, share: float) -> int:
     """Index of a percentile by nearest rank."""
     return max(0, ceil(share * number) - 1)
+
+
+class Load:
+    """How busy the processors were within the block, with everything that ran on the machine."""
+
+    def __enter__(self) -> Load:
+        self._began = processor_times()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        busy, total = (after - before for after, before in zip(processor_times(), self._began, strict=True))
+        self.busy = busy / total
+
+    def told(self) -> str:
+        return f"{os.cpu_count()} processors, {self.busy:.0%} busy on average"
+
+
+def processor_times() -> tuple[int, int]:
+    """Ticks so far, busy and in all. proc(5): user nice system idle iowait irq softirq steal."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)

@@ -34,7 +34,7 @@ class Dpinger:
     It begins with a period in which everything was answered. Probes are told in the order in which they were sent.
     """
 
-    def __init__(self, settings: DpingerSettings = DpingerSettings(), start: float = 0.0) -> None:  # noqa: B008
+    def __init__(self, settings: DpingerSettings = DpingerSettings(), start: float = 0.0) -> None:
         self.settings = settings
         self.alarms: list[float] = []
         # when each probe was sent, and when its answer came
