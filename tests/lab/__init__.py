@@ -6,6 +6,7 @@ host       one machine
 lab, tun   several machines, and the cables and lines between them
 topology   the networks the tests need, with the role variables that describe them
 traffic    servers, connections, long-lived flows, floods
+clients    LAN clients that go on whatever happens, and what each saw of an outage
 impair     what goes wrong on a link
 ansible    how a router is configured
 hostguard  the proof that the machine was left alone

@@ -36,6 +36,7 @@ class Wire:
 
     a: Port
     b: Port
+    slow: bool = False
 
 
 class Lab:
@@ -76,17 +77,20 @@ class Lab:
         self.configure(host, [f"link add {BRIDGE} type bridge stp_state 0 mcast_snooping 0", f"link set {BRIDGE} up"])
         return host
 
-    def connect(self, a: Host, device_a: str, b: Host, device_b: str) -> Wire:
-        """A veth pair, both ends down until configured; made by the next settle().
+    def connect(self, a: Host, device_a: str, b: Host, device_b: str, *, slow: bool = False) -> Wire:
+        """A veth pair, both ends down until configured; made by the next settle(), or made anew if it was deleted.
 
-        Both ends are created inside the namespaces, never in the machine's own, and their indexes always differ: of a
-        veth whose index equals its peer's the kernel thinks it is not a pair, and reports its carrier up to 1 s late.
+        Both ends are created inside the namespaces, never in the machine's own. Their indexes differ unless the wire is
+        to be slow: of a veth whose index equals its peer's the kernel thinks it is not a pair, and reports its carrier
+        up to 1 s late (linkwatch).
         """
+        index = next(self._ifindex)
+        peer_index = index if slow else next(self._ifindex)
         self._cables.append(
-            f"link add {device_a} index {next(self._ifindex)} netns {a.pid} "
-            f"type veth peer name {device_b} index {next(self._ifindex)} netns {b.pid}"
+            f"link add {device_a} index {index} netns {a.pid} "
+            f"type veth peer name {device_b} index {peer_index} netns {b.pid}"
         )
-        return Wire(Port(a, device_a), Port(b, device_b))
+        return Wire(Port(a, device_a), Port(b, device_b), slow)
 
     def plug(self, host: Host, device: str, switch: Host) -> Wire:
         """A cable from a host to a port of a switch; the port is named after the host."""

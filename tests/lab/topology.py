@@ -18,7 +18,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, Literal
 
 from .host import Host
 from .lab import Lab, Wire
@@ -30,6 +30,7 @@ SERVER = "7.7.7.7"
 SERVER_PREFIX = "7.7.7.0/24"
 TARGETS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")  # what a link's health is measured with unless told otherwise
 PUBLIC_DEVICE = "inet"
+Direction = Literal["up", "down"]  # from the customer, to the customer
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Uplink:
     wire: Wire | None  # the router's cable, `a` in the router; None on a tun pair
     provider_wire: Wire | None  # the provider's cable: the same one, or its own on a shared segment
     tun: TunPair | None
+
+    @property
+    def shared(self) -> bool:
+        """Whether other links are on the same device, with the same address."""
+        return self.wire is not self.provider_wire
 
 
 @dataclass
@@ -100,19 +106,42 @@ class Line:
     gateway: str
     weight: int = 1
     public: str | None = None  # the provider translates to this address, as a home router does
+    slow: bool = False  # the kernel reports the carrier of its device up to 1 s late
 
     @property
     def source(self) -> str:
         return self.public or self.address
 
 
-def two_links(clients: int = 1, weights: Sequence[int] = (1, 1)) -> Topology:
+def two_links(clients: int = 1, weights: Sequence[int] = (1, 1), slow_carrier: bool = False) -> Topology:
     """isp_a on wan1 (5.5.5.5/24 via 5.5.5.1) and isp_b on wan2 (6.6.6.6/24 via 6.6.6.1)."""
+    lines = [
+        Line("isp_a", "wan1", "5.5.5.5", "5.5.5.1", weights[0], slow=slow_carrier),
+        Line("isp_b", "wan2", "6.6.6.6", "6.6.6.1", weights[1], slow=slow_carrier),
+    ]
+    return _build("two-links", lambda topology: _separate(topology, lines), clients)
+
+
+def three_links(clients: int = 1, weights: Sequence[int] = (1, 1, 1)) -> Topology:
+    """two_links and isp_c on wan3 (4.4.4.4/24 via 4.4.4.1), each with a provider of its own."""
     lines = [
         Line("isp_a", "wan1", "5.5.5.5", "5.5.5.1", weights[0]),
         Line("isp_b", "wan2", "6.6.6.6", "6.6.6.1", weights[1]),
+        Line("isp_c", "wan3", "4.4.4.4", "4.4.4.1", weights[2]),
     ]
-    return _build("two-links", lambda topology: _separate(topology, lines), clients)
+    return _build("three-links", lambda topology: _separate(topology, lines), clients)
+
+
+def same_gateway(clients: int = 1, weights: Sequence[int] = (1, 1)) -> Topology:
+    """Two modems of one make on wan1 and wan2: both are 192.168.8.1, on a 192.168.8.0/24 of their own.
+
+    The router is 192.168.8.100 and .101; the server sees 5.5.5.5 and 6.6.6.6.
+    """
+    lines = [
+        Line("modem_a", "wan1", "192.168.8.100", "192.168.8.1", weights[0], "5.5.5.5"),
+        Line("modem_b", "wan2", "192.168.8.101", "192.168.8.1", weights[1], "6.6.6.6"),
+    ]
+    return _build("same-gateway", lambda topology: _separate(topology, lines), clients)
 
 
 def many_links(number: int, weights: Sequence[int] | None = None) -> Topology:
@@ -133,12 +162,18 @@ def dhcp(clients: int = 1) -> Topology:
         route = f"route add default via {uplink.gateway} dev {uplink.device} proto dhcp src {uplink.address}"
         topology.lab.configure(topology.router, [f"{route} metric {metric}"])
     topology.lab.settle()
-    for link in topology.variables["mwan_links"]:
-        link["gateway"] = "auto"
-        del link["address"]
-    for snat in topology.variables["mwan_snat"]:
-        snat["to"] = "auto"
+    learned(topology.variables)
     return topology
+
+
+def learned(variables: dict[str, Any]) -> None:
+    """Change role variables so that links follow what others give the router: no address, no gateway is declared."""
+    for link in variables["mwan_links"]:
+        del link["address"]
+        if "gateway" in link:
+            link["gateway"] = "auto"
+    for snat in variables["mwan_snat"]:
+        snat["to"] = "auto"
 
 
 def shared_segment(clients: int = 1, weights: Sequence[int] = (1, 1)) -> Topology:
@@ -251,11 +286,18 @@ def _isp(topology: Topology, name: str, number: int) -> _Isp:
 
 def _customer(topology: Topology, isp: _Isp, line: Line, device: str, prefix: str) -> None:
     """Route the customer's prefix to it, and let nothing in that claims to come from elsewhere."""
-    allowed = f"{{ 0.0.0.0, {prefix} }}"
-    guard = f"add rule inet lab customers iifname {device} ip saddr != {allowed} counter name spoofed drop"
+    allowed = customer_set(device)
+    guard = f"""
+        add set inet lab {allowed} {{ type ipv4_addr; flags interval; elements = {{ 0.0.0.0, {prefix} }}; }}
+        add rule inet lab customers iifname {device} ip saddr != @{allowed} counter name spoofed drop"""
     topology.lab.configure(isp.host, [], guard)
     reached = f"{line.public}/32" if line.public else prefix
     topology.lab.configure(topology.server, [f"route add {reached} via {isp.via}"])
+
+
+def customer_set(device: str) -> str:
+    """Name of the provider's nft set of addresses that the customer on that device may use."""
+    return f"of_{device}"
 
 
 def _add_uplink(
@@ -279,9 +321,10 @@ def _add_uplink(
 def _cable(topology: Topology, line: Line, isp: _Isp, device: str) -> None:
     """An uplink on an Ethernet cable of its own."""
     lab = topology.lab
-    wire = lab.connect(topology.router, line.device, isp.host, device)
+    wire = lab.connect(topology.router, line.device, isp.host, device, slow=line.slow)
     lab.configure(topology.router, [f"addr add {line.address}/24 dev {line.device}", f"link set {line.device} up"])
     lab.configure(isp.host, [f"addr add {line.gateway}/24 dev {device}", f"link set {device} up"])
+    _translate(topology, isp, line)
     _customer(topology, isp, line, device, network_of(line.gateway))
     _add_uplink(topology, line, isp, device, (wire, wire))
 
@@ -305,15 +348,17 @@ def _segment(topology: Topology, lines: list[Line]) -> None:
     for number, line in enumerate(lines, 1):
         isp = _isp(topology, line.name, number)
         wire = lab.plug(isp.host, "cust", switch)
-        lab.configure(isp.host, [f"addr add {line.gateway}/24 dev cust", "link set cust up"], _translation(line))
-        lab.configure(isp.host, [f"addr add {line.public}/32 dev {PUBLIC_DEVICE}"])
+        lab.configure(isp.host, [f"addr add {line.gateway}/24 dev cust", "link set cust up"])
+        _translate(topology, isp, line)
         _customer(topology, isp, line, "cust", network_of(line.gateway))
         _add_uplink(topology, line, isp, "cust", (uplink_wire, wire))
 
 
-def _translation(line: Line) -> str:
+def _translate(topology: Topology, isp: _Isp, line: Line) -> None:
     """A home router: everything out with its public address, everything that arrives there in to the customer."""
-    return f"""
+    if line.public is None:
+        return
+    rules = f"""
         table ip translation {{
           chain inbound {{
             type nat hook prerouting priority dstnat;
@@ -324,6 +369,7 @@ def _translation(line: Line) -> str:
             oifname "{PUBLIC_DEVICE}" snat to {line.public}
           }}
         }}"""
+    topology.lab.configure(isp.host, [f"addr add {line.public}/32 dev {PUBLIC_DEVICE}"], rules)
 
 
 def _dialled(topology: Topology, lines: list[Line]) -> None:

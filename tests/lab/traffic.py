@@ -16,10 +16,11 @@ from itertools import count
 from typing import Any
 
 from .host import HELPERS, Host, LabError
-from .topology import SERVER
+from .topology import SERVER, Direction, Topology
 
 HTTP_PORT, ECHO_PORT, FLOOD_PORT = 80, 7, 9
 MOST_PACKETS = 2_000_000
+SATURATING = 1000  # bytes of payload
 _serial = count(1)
 
 
@@ -239,11 +240,20 @@ class UdpFlood:
         flows: int = 10,
         size: int = 64,
         port: int = FLOOD_PORT,
+        source: str = "",
     ) -> None:
         packets = int(pps * seconds)
         if packets > MOST_PACKETS:
             raise ValueError(f"UdpFlood: {packets} packets, at most {MOST_PACKETS}")
-        job = {"destination": destination, "port": port, "pps": pps, "packets": packets, "flows": flows, "size": size}
+        job = {
+            "destination": destination,
+            "source": source,
+            "port": port,
+            "pps": pps,
+            "packets": packets,
+            "flows": flows,
+            "size": size,
+        }
         self._limit = seconds * 3 + 30
         self._receiver = Helper(server, "flood.py", "receive", json.dumps({**job, "limit": self._limit}))
         self._sender = client.helper("flood.py", "send", json.dumps(job))
@@ -262,3 +272,16 @@ class UdpFlood:
             dropped_by_machine=receiver["dropped_by_machine"],
             seconds=sender["seconds"],
         )
+
+
+def saturated(topology: Topology, link: str, kbit: int, seconds: float, direction: Direction = "up") -> UdpFlood:
+    """Send twice what a line of that rate takes (see impair.rate), up from the router or down to it."""
+    uplink, router, server = topology.uplinks[link], topology.router, topology.server
+    pps = 2 * kbit * 1000 // (8 * SATURATING)
+    if direction == "down":
+        return UdpFlood(
+            server, router, uplink.source, pps=pps, seconds=seconds, flows=1, size=SATURATING, source=SERVER
+        )
+    if uplink.shared:
+        raise LabError(f"{link} shares its device and address: the source does not choose it")
+    return UdpFlood(router, server, pps=pps, seconds=seconds, flows=1, size=SATURATING, source=uplink.address)

@@ -53,6 +53,18 @@ def two_links() -> Iterator[Topology]:
 
 
 @pytest.fixture
+def three_links() -> Iterator[Topology]:
+    with topology.three_links() as built:
+        yield built
+
+
+@pytest.fixture
+def same_gateway() -> Iterator[Topology]:
+    with topology.same_gateway() as built:
+        yield built
+
+
+@pytest.fixture
 def shared_segment() -> Iterator[Topology]:
     with topology.shared_segment() as built:
         yield built

@@ -25,6 +25,8 @@ from lab.traffic import AccessLogServer, EchoServer, LongLived, LongLivedTcp, Lo
 TESTS = str(Path(__file__).resolve().parents[1])
 BUILDERS = [
     topology.two_links,
+    topology.three_links,
+    topology.same_gateway,
     topology.shared_segment,
     topology.existing_routers,
     topology.point_to_point,

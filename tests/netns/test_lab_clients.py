@@ -32,7 +32,7 @@ def told(outages: list[Outage]) -> list[tuple[str, str | None, str | None]]:
 
 
 def test_flows_start_on_the_link_that_is_wanted(net: Topology) -> None:
-    with Clients(net.client, **KINDS, want="6.6.6.6") as clients:
+    with Clients(net.client, tcp=4, udp=4, icmp=2, want="6.6.6.6") as clients:
         flows = clients.flows()
         assert Counter(flow.protocol for flow in flows) == KINDS
         assert {answer.source for flow in flows for answer in flow.answers} == {"6.6.6.6"}
@@ -43,7 +43,7 @@ def test_flows_start_on_the_link_that_is_wanted(net: Topology) -> None:
 
 
 def test_black_hole_is_seen_for_as_long_as_it_lasts(net: Topology) -> None:
-    with Clients(net.client, **KINDS, want="5.5.5.5") as clients:
+    with Clients(net.client, tcp=4, udp=4, icmp=2, want="5.5.5.5") as clients:
         hole = impair.inject(impair.black_hole, net, "isp_a")
         time.sleep(0.4)
         silent = clients.outages(hole.moment)
@@ -63,7 +63,7 @@ def test_black_hole_is_seen_for_as_long_as_it_lasts(net: Topology) -> None:
 
 
 def test_answers_under_way_are_not_taken_for_the_end(net: Topology) -> None:
-    with Clients(net.client, **KINDS, want="5.5.5.5") as clients:
+    with Clients(net.client, tcp=4, udp=4, icmp=2, want="5.5.5.5") as clients:
         for _unused in range(5):
             with impair.inject(impair.black_hole, net, "isp_a") as hole:
                 time.sleep(0.1)
@@ -72,7 +72,7 @@ def test_answers_under_way_are_not_taken_for_the_end(net: Topology) -> None:
 
 
 def test_flows_on_the_other_link_see_nothing(net: Topology) -> None:
-    with Clients(net.client, **KINDS, want="6.6.6.6") as clients:
+    with Clients(net.client, tcp=4, udp=4, icmp=2, want="6.6.6.6") as clients:
         with impair.inject(impair.black_hole, net, "isp_a") as hole:
             time.sleep(0.2)
             assert clients.outages(hole.moment, "5.5.5.5") == []
@@ -115,6 +115,6 @@ def test_ports_and_ids_stay_through_translation(build: Callable[[], Topology]) -
     with build() as net, Engine(net) as engine, EchoServer(net.server):
         engine.apply()
         for source in net.sources.values():
-            with Clients(net.client, **KINDS, want=source) as clients:
+            with Clients(net.client, tcp=4, udp=4, icmp=2, want=source) as clients:
                 time.sleep(0.2)
                 assert {answer.source for flow in clients.flows() for answer in flow.answers} == {source}

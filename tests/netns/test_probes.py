@@ -172,24 +172,9 @@ def test_late_answers_are_answers(bench: Bench) -> None:
     assert 0.9 < verdict["after"] < 1.5
 
 
-def unreachable(net: Topology) -> impair.Impairment:
-    """The provider has no way on and says so, every time (by default at most once a second)."""
-    provider = net.uplinks["isp_a"].provider
-    provider.sysctl("net.ipv4.icmp_ratelimit", 0)
-    provider.nft(
-        f"""table ip far {{
-          chain c {{
-            type filter hook forward priority -200;
-            ip daddr {SERVER} reject with icmp type host-unreachable
-          }}
-        }}"""
-    )
-    return impair.Impairment(lambda: provider.nft("delete table ip far"))
-
-
 def test_unreachable_is_refused_and_names_who_said_so(bench: Bench) -> None:
     kinds = ("icmp", "tcp", "dns", "http")
-    with unreachable(bench.net):
+    with impair.unreachable(bench.net, "isp_a"):
         for kind in kinds:
             bench.make(TARGETS[kind], name=kind)
             for _unused in range(2):

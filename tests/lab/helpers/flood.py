@@ -2,7 +2,8 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 """Numbered UDP datagrams at a fixed rate, and their exact count at the far end.
 
-``flood.py send JSON``: ``destination``, ``port``, ``pps``, ``packets``, ``flows``, ``size`` (bytes of payload).
+``flood.py send JSON``: ``destination``, ``port``, ``pps``, ``packets``, ``flows``, ``size`` (bytes of payload),
+``source`` (empty: as routing chooses).
 ``flood.py receive JSON``: ``port``, ``packets`` (of all flows), ``flows``, ``limit`` (seconds in all). Prints
 ``ready``, and its result when standard input has ended and nothing came for QUIET seconds.
 """
@@ -34,6 +35,7 @@ class Sender:
 
     def connected(self) -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((self.job["source"], 0))
         sock.connect((self.job["destination"], self.job["port"]))
         return sock
 
