@@ -148,7 +148,7 @@ class Prober:
     def wait_settled(self, seconds: float = 10.0) -> None:
         """Wait until the router is as the states ask for."""
         deadline = time.monotonic() + seconds
-        while (status := self.status())["pending"]:
+        while not (status := self.status())["settled"]:
             if time.monotonic() > deadline:
                 raise AssertionError(f"not settled after {seconds} s: {status['converge']}\n{self.log()}")
             time.sleep(0.01)

@@ -34,7 +34,8 @@ class Agenda:
     def __init__(self, now: float) -> None:
         self._due = now
         self._running = False
-        self._repairing = False
+        # whether others changed something, before the next run and before the one that runs or ran last
+        self._to_repair = self._repairing = False
         self._begun = NEVER
         self._next_check = now + CHECK
         self._retry = RETRY
@@ -44,7 +45,7 @@ class Agenda:
     def ask(self, reason: Reason, now: float) -> None:
         """Converge as soon as the reason deserves."""
         if reason is Reason.FOREIGN:
-            self._repairing = True
+            self._to_repair = True
             at = max(now, self._repaired + (self._repair if now < self._repaired + PEACE else 0.0))
         elif reason is Reason.KERNEL and self._begun != NEVER:
             at = max(now, self._begun + GAP)
@@ -61,10 +62,20 @@ class Agenda:
     def running(self) -> bool:
         return self._running
 
+    @property
+    def asked(self) -> bool:
+        """Whether there is a reason for another run."""
+        return self._due != NEVER
+
+    @property
+    def repairing(self) -> bool:
+        """Whether the run that runs, or ran last, is to repair what others changed."""
+        return self._repairing
+
     def begin(self, now: float) -> None:
         self._running, self._begun = True, now
         self._due, self._next_check = NEVER, now + CHECK
-        self._mending, self._repairing = self._repairing, False
+        self._repairing, self._to_repair = self._to_repair, False
 
     def end(self, now: float, ok: bool, changed: bool) -> None:
         """A run is over; one that failed is tried again."""
@@ -74,7 +85,7 @@ class Agenda:
         else:
             self._due = min(self._due, now + self._retry)
             self._retry = min(2 * self._retry, LONGEST_RETRY)
-        if self._mending and changed:
+        if self._repairing and changed:
             fight = now < self._repaired + PEACE
             self._repair = min(2 * self._repair, LONGEST_REPAIR) if fight else REPAIR
             self._repaired = now

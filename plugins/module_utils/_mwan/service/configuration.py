@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 from .. import store
@@ -19,27 +20,30 @@ Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Configuration:
-    """`document` is the last good one; `problem` says what is wrong with the newest, "" when nothing is."""
+    """`document` is the last good one; `problem` says what is wrong with the newest, "" when nothing is.
 
-    def __init__(self, files: FilePort) -> None:
-        self._files = files
+    `stored` is whether there is one at all: to what was never declared, or was removed, nothing may be done.
+    """
+
+    def __init__(self, files: FilePort, look: Callable[[], Stamp]) -> None:
+        self._files, self._look = files, look
         self._stamp: Stamp | None = None
         self.document = Document()
-        # until a document was understood nothing is known, and nothing may be done
-        self.known = False
         self.drained: dict[str, dict[str, Any]] = {}
+        self.stored = False
         self.problem = ""
 
     def is_new(self) -> bool:
-        """Whether a file has another time, inode or size than when it was last read."""
-        return stamp() != self._stamp
+        """Whether the files are others than when they were last read."""
+        return self._look() != self._stamp
 
     def load(self) -> None:
         """Read the files; a document that cannot be used changes nothing but `problem`."""
-        self._stamp = stamp()
+        self._stamp = self._look()
         try:
             self.drained = store.load_drained(self._files)
-            self.document, self.problem, self.known = store.load_document(self._files), "", True
+            stored = self._files.read(store.DOCUMENT) is not None
+            self.document, self.problem, self.stored = store.load_document(self._files), "", stored
         except (InputError, KernelError) as exc:
             self.problem = str(exc)
 
@@ -53,6 +57,7 @@ def last_health(files: FilePort) -> Any:
 
 
 def stamp() -> Stamp:
+    """Modification time, inode and size of each file."""
     return tuple(_stamp(path) for path in PATHS)
 
 

@@ -7,29 +7,31 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import traceback
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .. import flow, store
 from ..apply import ApplyError, execute
-from ..desired import compile_state
+from ..desired import compile_state, table_names
 from ..document import Document
 from ..errors import InputError, KernelError
 from ..firewall.model import Firewall
 from ..health import Health
 from ..kernel import Facts, State
 from ..plan import LoadedFirewall, Operation, make_plan
-from ..ports import Router
+from ..ports import FilePort, Router
 
-NOTHING = LoadedFirewall(Firewall(mask=0), "")
+NO_FIREWALL = LoadedFirewall(Firewall(mask=0), "")
 TROUBLES = (InputError, KernelError, ApplyError, OSError)
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a pass starts from. `steer`: a link stopped taking new connections, so that this is what comes first."""
+    """What a pass starts from. `steer`: a link stopped taking new connections, so that leading them away comes first.
+
+    `document` stands in for a stored one that cannot be used.
+    """
 
     health_document: dict[str, Any]
     health: Health
@@ -40,13 +42,15 @@ class Order:
 
 @dataclass(frozen=True)
 class Result:
-    """What a pass did. `trouble` is empty when it succeeded; times are seconds."""
+    """What a pass did. `trouble` is empty when it succeeded; times are seconds.
+
+    `state` has the routes and rules that are set now, None where that is not known.
+    """
 
     actions: list[str] = field(default_factory=list)
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
     trouble: str = ""
-    # the routes and rules that are set now, None where that is not known
     state: State | None = None
 
 
@@ -58,51 +62,71 @@ class Converging:
         self._set: State | None = None
 
     def run(self, order: Order) -> Result:
-        """Never raises what can be expected of files and kernels; that is told by the result."""
+        """Raises nothing: what went wrong is in the result."""
         begun = time.monotonic()
+        actions: list[str] = []
         try:
-            self._write_health(order)
-            if order.steer:
-                self._steer(order)
-            outcome = flow.converge(self._router, lambda stored: stored, strict=False)
+            self._router.files.write(store.HEALTH, json.dumps(order.health_document, indent=1) + "\n")
+            if order.steer and self._set:
+                actions += self._steer(self._set, order)
+            outcome = self._converge(order.document)
         except TROUBLES as exc:
             self._set = None
-            return Result(trouble=str(exc), seconds=time.monotonic() - begun)
-        self._set = self._compiled(order, outcome.document)
-        return Result(outcome.actions, outcome.warnings, time.monotonic() - begun, "", self._set)
+            return Result(actions, seconds=time.monotonic() - begun, trouble=str(exc))
+        except Exception:
+            # a mistake of ours must not end the watching; the journal shows where it is
+            self._set = None
+            return Result(actions, seconds=time.monotonic() - begun, trouble=traceback.format_exc())
+        self._set = compiled(outcome.document, order)
+        return Result([*actions, *outcome.actions], outcome.warnings, time.monotonic() - begun, "", self._set)
 
-    def _write_health(self, order: Order) -> None:
-        self._router.files.write(store.HEALTH, json.dumps(order.health_document, indent=1) + "\n")
-
-    def _compiled(self, order: Order, document: Document) -> State:
-        return compile_state(document, order.facts, order.health, realms=document.backend == "iptables").state
-
-    def _steer(self, order: Order) -> None:
+    def _steer(self, before: State, order: Order) -> list[str]:
         """The policies' routes alone, in the planner's order: what the flow would do some ten milliseconds later.
 
         What fails here the flow meets again, and tells.
         """
-        if self._set is None:
-            return
-        with self._locked():
-            for operation in steering(self._set, self._compiled(order, order.document), order.document):
+        done = []
+        with self._router.lock():
+            for operation in steering(before, compiled(order.document, order), order.document):
                 try:
                     execute(self._router, operation)
                 except KernelError:
-                    return
+                    break
+                done.append(operation.describe(table_names(order.document)))
+        return done
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with self._router.lock():
-            yield
+    def _converge(self, held: Document) -> flow.Outcome:
+        router = self._router
+        try:
+            store.load_document(router.files)
+        except InputError:
+            router = replace(router, files=HeldFiles(router.files, store.document_text(held)))
+        return flow.converge(router, lambda stored: stored, strict=False)
+
+
+class HeldFiles:
+    """The files, with another text for the document, which is left as it is."""
+
+    def __init__(self, files: FilePort, document: str) -> None:
+        self._files, self._document = files, document
+
+    def read(self, path: str) -> str | None:
+        return self._document if path == store.DOCUMENT else self._files.read(path)
+
+    def write(self, path: str, text: str | None, mode: int = 0o644) -> None:
+        if path != store.DOCUMENT:
+            self._files.write(path, text, mode)
+
+
+def compiled(document: Document, order: Order) -> State:
+    return compile_state(document, order.facts, order.health, realms=document.backend == "iptables").state
 
 
 def steering(before: State, after: State, document: Document) -> tuple[Operation, ...]:
-    """The changes of policy routes between two states whose rules are the same."""
-    settings = document.settings
-    tables = {settings.table(document.policy_ident(policy.name)) for policy in document.policies}
-    kept = [
+    """The changes of the policies' routes between two states, as if all else had stayed."""
+    tables = {document.settings.table(document.policy_ident(policy.name)) for policy in document.policies}
+    was, will = (
         State(routes=frozenset(route for route in state.routes if route.table in tables), rules=before.rules)
-        for state in (after, before)
-    ]
-    return make_plan(kept[0], kept[1], settings, NOTHING, NOTHING, NOTHING)
+        for state in (before, after)
+    )
+    return make_plan(will, was, document.settings, NO_FIREWALL, NO_FIREWALL, NO_FIREWALL)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ..desired import table_names
 from ..document import Document
-from ..events import Event, LinkEvent, OwnRouteEvent, OwnRuleEvent, Watched
+from ..events import Event, LinkEvent, NeighbourEvent, OwnRouteEvent, OwnRuleEvent, Watched
 from ..kernel import Device, Facts, State
 from ..resolve import ResolvedLink
 
@@ -42,6 +42,13 @@ def with_device(facts: Facts, event: LinkEvent) -> Facts:
     else:
         devices.pop(event.device, None)
     return replace(facts, devices=devices)
+
+
+def moved(event: NeighbourEvent, document: Document, facts: Facts) -> bool:
+    """Whether a gateway has another link-layer address than before, and links on its device are told apart by that."""
+    known = facts.neighbours.get((event.device, event.address))
+    shared = sum(link.device == event.device for link in document.links) > 1
+    return shared and event.mac is not None and event.mac != known
 
 
 def contradicts(event: Event, state: State) -> bool:

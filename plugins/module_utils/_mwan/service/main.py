@@ -8,15 +8,24 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import resource
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 from .. import host, local, netlink, store
 from ..errors import KernelError
+from ..events import Watched
 from ..firewall.nftables import Runner
+from ..monitor import Monitor
+from .configuration import Configuration, stamp
+from .converging import Converging
 from .daemon import Daemon, Equipment
-from .exposition import Exposition, Textfile, listening_address, page_of, tell_end
+from .eventlog import EventLog
+from .exposition import Exposition, Textfile, listening_address, page_of
+from .hooks import Hooks
 from .journal import Journal
+from .named import make_probe
 from .notify import Manager
 
 LOCK = "/run/mwan/mwand.lock"
@@ -31,6 +40,7 @@ def watched_links() -> dict[str, Any]:
 def serve(run: Runner, version: str, listen: str | None, textfile: str | None) -> int:
     """Until told to stop; returns the exit status. Raises InputError, KernelError and OSError."""
     address = listening_address("--metrics-listen", listen) if listen else None
+    allow_descriptors()
     with only_one():
         asyncio.run(_serve(run, version, address, textfile))
     return 0
@@ -50,22 +60,46 @@ def only_one() -> IO[str]:
 
 async def _serve(run: Runner, version: str, address: tuple[str, int] | None, textfile: str | None) -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    equipment = Equipment(host.open_router(run), netlink.Netlink(), Journal(), Manager(), version)
-    daemon = Daemon(equipment, loop)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
-    page = page_of(daemon.status, daemon.traffic)
-    outlets: list[Exposition | Textfile] = [Exposition(address, page)] if address else []
-    outlets += [Textfile(equipment.router.files, textfile, page)] if textfile else []
-    tasks = [loop.create_task(outlet.run(lambda exc: equipment.journal.error(str(exc)))) for outlet in outlets]
-    for task in tasks:
-        task.add_done_callback(tell_end)
-    try:
-        await daemon.start()
-        await ended.wait()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await daemon.close()
+    with ThreadPoolExecutor(1, "converge") as executor:
+        equipment = _equipment(run, version, executor, loop)
+        daemon = Daemon(equipment, loop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+        page = page_of(daemon.status, daemon.traffic)
+        outlets: list[Exposition | Textfile] = [Exposition(address, page)] if address else []
+        outlets += [Textfile(equipment.files, textfile, page)] if textfile else []
+        tasks = [loop.create_task(outlet.run(lambda exc: equipment.journal.error(str(exc)))) for outlet in outlets]
+        try:
+            await daemon.start()
+            await ended.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await daemon.close()
+
+
+def _equipment(run: Runner, version: str, executor: ThreadPoolExecutor, loop: asyncio.AbstractEventLoop) -> Equipment:
+    router, events = host.open_router(run), EventLog()
+    events.load()
+    converging = Converging(router)
+    return Equipment(
+        files=router.files,
+        eyes=netlink.Netlink(),
+        open_monitor=lambda tell: Monitor(Watched(), tell, loop),
+        make_probe=make_probe,
+        perform=lambda order: loop.run_in_executor(executor, converging.run, order),
+        configuration=Configuration(router.files, stamp),
+        journal=Journal(),
+        manager=Manager(),
+        events=events,
+        hooks=Hooks,
+        version=version,
+    )
+
+
+def allow_descriptors() -> None:
+    """As many as the service manager lets us: in an outage, a TCP target holds up to 16 of them."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -69,3 +69,8 @@ class NamedProbe:
         self._address = address
         self._probe = make({**self._target, "address": address}, self._binding, self._sink, self._loop)
         self._probe.start()
+
+
+def make_probe(target: Mapping[str, Any], binding: Binding, sink: Sink, loop: asyncio.AbstractEventLoop) -> Probe:
+    """As probes.make, also for targets with a resolver."""
+    return NamedProbe(target, binding, sink, loop) if target.get("resolver") else make(target, binding, sink, loop)

@@ -14,14 +14,15 @@ from typing import Any
 
 from ..kernel import Facts
 from ..model import Settings
-from ..probes import Binding, Probe, Sink, make
+from ..probes import Binding, Probe, Sink
 from ..resolve import ResolvedLink
 from ..watch.judge import Watch
 from ..watch.link import GATEWAY
 from ..watch.settings import ProbeSettings
 from ..watch.target_spec import Target
 from .counters import Counters
-from .named import NamedProbe
+
+MakeProbe = Callable[[Mapping[str, Any], Binding, Sink, asyncio.AbstractEventLoop], Probe]
 
 # Answers that come later than after so many more probes are not measured for the histogram.
 MOST_SENT = 64
@@ -127,16 +128,28 @@ class Probing:
     """`heard` is called with the time before the watch is told anything."""
 
     def __init__(
-        self, watch: Watch, counters: Counters, heard: Callable[[float], None], loop: asyncio.AbstractEventLoop
+        self,
+        watch: Watch,
+        counters: Counters,
+        heard: Callable[[float], None],
+        make_probe: MakeProbe,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.watch, self.counters, self.heard, self.loop = watch, counters, heard, loop
+        self._make = make_probe
         self._links: dict[str, tuple[Way, ProbeSettings, dict[int, Voiced]]] = {}
+        self._silent: set[str] = set()
         self._seq = count(1)
 
     def follow(self, ways: Mapping[str, Way | None], settings: Mapping[str, ProbeSettings]) -> None:
-        """Have the probes for these links; those of links that are and stay as they were go on."""
-        for name in [name for name in self._links if not ways.get(name)]:
+        """Have the probes for these links; those of links that stay as they were go on.
+
+        A link without a way keeps its probes, silent, for the case that it comes back as it was: to close a packet
+        socket takes the kernel 8 ms (synchronize_net in packet_release), just when something else is urgent.
+        """
+        for name in self._links.keys() - ways.keys():
             self._close(name)
+        self._silent = {name for name, way in ways.items() if way is None}
         for name, way in ways.items():
             before = self._links.get(name)
             if way and (before is None or before[:2] != (way, settings[name])):
@@ -148,17 +161,30 @@ class Probing:
         if way.gateway:
             kind = "arp" if way.asks_gateway else "icmp"
             probes[GATEWAY] = self._voiced(name, GATEWAY, way, Target(kind, address=way.gateway))
-        for voiced in probes.values():
-            voiced.probe.start()
+        for index, voiced in probes.items():
+            if index != GATEWAY:  # rarely asked, and ready when it is
+                voiced.probe.start()
         return probes
 
     def _voiced(self, name: str, index: int, way: Way, target: Target) -> Voiced:
         voice = Voice(self, name, index, "gateway" if index == GATEWAY else target.label)
-        return Voiced(made(target, way, voice, self.loop), voice)
+        return Voiced(self._probe(target, way, voice), voice)
+
+    def _probe(self, target: Target, way: Way, sink: Sink) -> Probe:
+        """The probe, or one that tells why there is none."""
+        data: dict[str, Any] = target.dump()
+        if target.kind == "arp" and not target.address:
+            if not way.gateway:
+                return Unable(sink, "the link has no gateway to ask for")
+            data["address"] = way.gateway
+        try:
+            return self._make(data, way.binding, sink, self.loop)
+        except (KeyError, ValueError, OSError) as exc:
+            return Unable(sink, str(exc))
 
     def targets(self, name: str, gateway: bool) -> list[int]:
         """The targets that can be asked over a link now, its gateway's among them where that is wanted."""
-        known = self._links[name][2] if name in self._links else {}
+        known = self._links[name][2] if name in self._links and name not in self._silent else {}
         return [index for index in known if gateway or index != GATEWAY]
 
     def send(self, name: str, target: int, now: float) -> None:
@@ -175,18 +201,3 @@ class Probing:
     def close(self) -> None:
         for name in list(self._links):
             self._close(name)
-
-
-def made(target: Target, way: Way, sink: Sink, loop: asyncio.AbstractEventLoop) -> Probe:
-    """The probe, or one that tells why there is none."""
-    data: dict[str, Any] = target.dump()
-    if target.kind == "arp" and not target.address:
-        if not way.gateway:
-            return Unable(sink, "the link has no gateway to ask for")
-        data["address"] = way.gateway
-    try:
-        if target.resolver:
-            return NamedProbe(data, way.binding, sink, loop)
-        return make(data, way.binding, sink, loop)
-    except (KeyError, ValueError, OSError) as exc:
-        return Unable(sink, str(exc))
