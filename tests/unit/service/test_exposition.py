@@ -23,7 +23,6 @@ from _mwan.service.exposition import (
     Textfile,
     listening_address,
     page_of,
-    tell_end,
 )
 from _mwan.service.metrics import CONTENT_TYPE
 from unit.service.pages import TRAFFIC, status
@@ -342,8 +341,6 @@ def test_an_end_by_mistake_is_told(tmp_path: Path) -> None:
         loop.set_exception_handler(lambda _loop, context: contexts.append(context))
         wrong_one = loop.create_task(Textfile(Files(), str(tmp_path / "mwan.prom"), wrong).run(pytest.fail))
         cancelled = loop.create_task(Textfile(Files(), str(tmp_path / "other.prom"), told).run(pytest.fail))
-        for task in (wrong_one, cancelled):
-            task.add_done_callback(tell_end)
         await asyncio.sleep(0.05)
         cancelled.cancel()
         await asyncio.wait({wrong_one, cancelled})

@@ -58,7 +58,7 @@ def listening_address(option: str, text: str) -> tuple[str, int]:
 
 
 def tell_end(task: asyncio.Task[None]) -> None:
-    """To be called when run() of one of these ends: else a mistake of ours is told when the whole process ends."""
+    """Tell of a mistake of ours that ended a task: asyncio would when nobody holds it any more, which is too late."""
     if not task.cancelled() and task.exception():
         context = {"message": "the metrics are not told any more", "exception": task.exception(), "task": task}
         task.get_loop().call_exception_handler(context)
@@ -179,7 +179,9 @@ class Textfile:
 
     async def run(self, failed: Failed) -> None:
         """Until cancelled; then the file is removed, so that nobody takes it for the present."""
-        tell = once(failed)
+        tell, task = once(failed), asyncio.current_task()
+        if task:
+            task.add_done_callback(tell_end)
         try:
             while True:
                 try:
