@@ -5,4 +5,9 @@
 apply       what configuring a router costs, beside a shell script and batches of ip and nft
 hitless     packets lost while the configuration changes
 forwarding  packets and connections a second, beside plain routing with one masquerade rule
+probing     what the probes alone cost, by kind
+outages     the decision rule in simulated time: detection, and false alarms beside the rules of mwan3 and dpinger
+failover    from a failure to its detection and to the clients' next answer, beside loops of ping and dpinger's rule
+reaction    from the kernel's message to the replaced route
+cost        CPU time, memory and descriptors of the whole prober, beside loops of ping
 """

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
-"""python -m tests.bench [apply|hitless|forwarding|probing|outages|failover|all] [--quick] [--json FILE]"""
+"""python -m tests.bench [NAME|all] [--quick] [--json FILE], with a name of BENCHES."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import apply, failover, forwarding, hitless, outages, probing
+from . import apply, cost, failover, forwarding, hitless, outages, probing, reaction
 from .figures import Table
 
 BENCHES: dict[str, Callable[[bool], list[Table]]] = {
@@ -22,6 +22,8 @@ BENCHES: dict[str, Callable[[bool], list[Table]]] = {
     "probing": probing.measure,
     "outages": outages.measure,
     "failover": failover.measure,
+    "reaction": reaction.measure,
+    "cost": cost.measure,
 }
 
 

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from ..lab.host import Host, close_quietly
-from ..lab.topology import TARGETS
+from ..lab.topology import TARGETS, Topology
 from .rules import MWAN3_BRISK, dpinger_alarm
 
 DOWN = "down"
@@ -28,6 +30,12 @@ class Way:
     device: str
     address: str
     mark: int
+
+    @classmethod
+    def of(cls, topology: Topology, link: str, links: Mapping[str, Mapping[str, Any]]) -> Way:
+        """`links` are what an Engine's outcome tells of them."""
+        uplink = topology.uplinks[link]
+        return cls(uplink.device, uplink.address, int(links[link]["mark"], 16))
 
 
 # In the manner of mwan3track: a ping to one target after the other until one answers, then a pause.

@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import Any
@@ -20,6 +21,14 @@ from .rivals import Way
 
 # What is measured does not depend on how long a link must be stable before it returns.
 BRISK = {"up_after": 1, "damping": {"longest": 1}}
+
+
+@contextmanager
+def managed(topology: Topology, backend: str = "nftables", **variables: Any) -> Iterator[dict[str, dict[str, Any]]]:
+    """The router as the role leaves it; yields what there is to know of its links."""
+    topology.variables.update(variables)
+    with Engine(topology, backend) as engine:
+        yield engine.apply().links
 
 
 class Changes:
@@ -84,8 +93,7 @@ class Site:
         self.net: Topology = enter(many_links(failing + 1))
         self.failing = list(self.net.uplinks)[:-1]
         self.spare = list(self.net.uplinks)[-1]
-        self.net.variables.update(self._variables())
-        self.links: dict[str, dict[str, Any]] = enter(Engine(self.net, backend)).apply().links
+        self.links = enter(managed(self.net, backend, **self._variables()))
         enter(EchoServer(self.net.server))
         self.prober: Prober = enter(Prober(self.net.router))
         self.changes = Changes(self.prober)
@@ -115,8 +123,7 @@ class Site:
         return [f"7.7.7.{first + number}" for number in range(16)]
 
     def way(self, link: str) -> Way:
-        uplink = self.net.uplinks[link]
-        return Way(uplink.device, uplink.address, int(self.links[link]["mark"], 16))
+        return Way.of(self.net, link, self.links)
 
     def __enter__(self) -> Site:
         return self
