@@ -117,27 +117,21 @@ def test_two_routers_on_one_device_are_told_apart(shared_segment: Topology) -> N
                 assert prober.ask("arp router2", 0.15)["what"] == "silence"
 
 
-def test_same_gateway_address_on_two_devices(bench: Bench) -> None:
-    net, prober = bench.net, bench.prober
-    net.uplinks["isp_b"].provider.nft("flush chain inet lab customers")  # it must take the other one's prefix
-    impair.lease_changed(net, "isp_b", "5.5.5.6", "5.5.5.1")
-    link = {"name": "isp_b", "device": "wan2", "gateway": "5.5.5.1", "address": "5.5.5.6"}
-    bench.engine.apply(mwan_links=[net.variables["mwan_links"][0], link], mwan_snat=[])
-    second = {**bench.links["isp_b"], "source": "5.5.5.6"}
-    gateway = {"kind": "icmp", "address": "5.5.5.1"}
-    arp = {"kind": "arp", "address": "5.5.5.1"}
-    seen = Seen(net)
-    for name, target in (("icmp", gateway), ("arp", arp)):
-        prober.make(f"{name} a", target, bench.links["isp_a"])
-        prober.make(f"{name} b", target, second)
-        for _unused in range(2):
-            assert prober.ask(f"{name} a")["what"] == "replied"
-            assert prober.ask(f"{name} b")["what"] == "replied"
-    assert seen.packets() == {"isp_a": 2, "isp_b": 2}
-    with impair.gateway_dead(net, "isp_b"):
-        for name in ("icmp", "arp"):
-            assert prober.ask(f"{name} a")["what"] == "replied"
-            assert prober.ask(f"{name} b", 0.2)["what"] == "silence"
+def test_same_gateway_address_on_two_devices(same_gateway: Topology) -> None:
+    net = same_gateway
+    with Engine(net) as engine, Prober(net.router) as prober:
+        links = bindings(net, engine)
+        seen = Seen(net)
+        for kind in ("icmp", "arp"):
+            for name, uplink in net.uplinks.items():
+                prober.make(f"{kind} {name}", {"kind": kind, "address": uplink.gateway}, links[name])
+            for name in list(net.uplinks) * 2:
+                assert prober.ask(f"{kind} {name}")["what"] == "replied"
+        assert seen.packets() == {"modem_a": 2, "modem_b": 2}
+        with impair.gateway_dead(net, "modem_b"):
+            for kind in ("icmp", "arp"):
+                assert prober.ask(f"{kind} modem_a")["what"] == "replied"
+                assert prober.ask(f"{kind} modem_b", 0.2)["what"] == "silence"
 
 
 def test_black_hole_is_silence_and_the_way_back_needs_nothing(bench: Bench) -> None:
