@@ -13,6 +13,7 @@ from typing import Any
 
 from .host import Host, LabError
 from .impair import Moment
+from .topology import SERVER
 from .traffic import ECHO_PORT, Helper
 
 DESTINATIONS = tuple(f"7.7.7.{n}" for n in range(1, 255))  # all of them the server
@@ -97,6 +98,50 @@ class Outage:
     resets: int
     reconnects: int
     longest_gap: float  # from that moment until it was looked at
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One new connection: when it was tried, and whether it was answered within its patience."""
+
+    began: float
+    answered: bool
+
+
+class Newcomers(Helper):
+    """New connections to an EchoServer, one every `interval` seconds from now on until told()."""
+
+    def __init__(
+        self,
+        client: Host,
+        destination: str = SERVER,
+        *,
+        interval: float = 0.04,
+        patience: float = 0.9,
+        port: int = ECHO_PORT,
+    ) -> None:
+        job = {
+            "destination": destination,
+            "port": port,
+            "interval": interval,
+            "patience": patience,  # the first packet is sent again after 1 s: by default one that is lost is a failure
+            "first_port": client.take_ports(PORTS),
+            "ports": PORTS,
+        }
+        super().__init__(client, "newcomers.py", json.dumps(job))
+
+    def told(self) -> list[Attempt]:
+        """End, and tell of every attempt, in their order."""
+        return [Attempt(*attempt) for attempt in json.loads(self.end())]
+
+
+def outage_of(attempts: Sequence[Attempt], moment: Moment) -> float | None:
+    """Seconds until the first attempt from which on all were answered; 0 if none failed, None if the last one did."""
+    after = [attempt for attempt in attempts if attempt.began > moment.ended]
+    failed = [attempt.began for attempt in after if not attempt.answered]
+    if not failed:
+        return 0.0
+    return next((attempt.began - moment.time for attempt in after if attempt.began > failed[-1]), None)
 
 
 class Clients(Helper):
