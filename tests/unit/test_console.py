@@ -37,7 +37,16 @@ def test_durations(seconds: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(None, "-"), (0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (999_600, "1 MB"), (12_345_678_901, "12.3 GB")],
+    [
+        (None, "-"),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1500, "1.5 kB"),
+        (120_000, "120 kB"),
+        (999_600, "1.0 MB"),
+        (12_345_678_901, "12.3 GB"),
+        (10**18, "1000 PB"),
+    ],
 )
 def test_octets(number: int | None, text: str) -> None:
     assert words.octets(number) == text
@@ -156,6 +165,7 @@ def test_a_drained_link_shows_who_drained_it_and_how_to_end_it() -> None:
     assert "`mwanctl undrain isp_a`" in text(seen)
     both = status.build(picture({"isp_a": "down"}, drained=drained, prober=answer(isp_a=DOWN)))["links"]["isp_a"]
     assert (both["state"], both["reason"]) == ("down", "no answer for 2.0 s")
+    assert "isp_a is drained as well" in text(picture({"isp_a": "down"}, drained=drained, prober=answer(isp_a=DOWN)))
 
 
 def test_what_keeps_a_link_out_is_told() -> None:
@@ -243,8 +253,8 @@ def test_events_are_chosen_by_link_and_broken_lines_left_out() -> None:
 def test_an_event_in_words() -> None:
     line = events.line(CHANGE)
     assert line.startswith(words.local_time(NOW))
-    assert line.endswith("  isp_a       up -> down  no answer for 2.0 s  (up for 2 h)")
-    failed = events.line({"time": NOW, "event": "converge failed", "reason": "nft says no"})
+    assert line.endswith("  isp_a       up -> down           no answer for 2.0 s  (up for 2 h)")
+    failed = events.line({"time": NOW, "event": "converge_failed", "link": None, "reason": "nft says no"})
     assert failed.endswith("converge failed  nft says no")
 
 

@@ -37,7 +37,7 @@ def ask(request: Mapping[str, Any], path: str = SOCKET) -> dict[str, Any]:
     except ValueError as exc:
         raise KernelError("ask", "the prober", "its answer is not JSON") from exc
     if not isinstance(answer, dict) or "error" in answer:
-        raise KernelError("ask", "the prober", str(answer.get("error") if isinstance(answer, dict) else answer))
+        raise KernelError("refused", "by the prober", str(answer.get("error") if isinstance(answer, dict) else answer))
     return answer
 
 

@@ -13,7 +13,7 @@ from . import words
 
 FILE = "/run/mwan/events.jsonl"
 FILES = (FILE + ".1", FILE)
-WORD_WIDTH = 10
+LINK_WIDTH, CHANGE_WIDTH = 10, 19
 
 
 def parse(lines: Iterable[str], link: str | None = None) -> Iterator[dict[str, Any]]:
@@ -32,17 +32,17 @@ def _event(line: str) -> dict[str, Any] | None:
 
 def line(event: Mapping[str, Any]) -> str:
     """When, which link, what became of it, why, and how long it had been otherwise."""
-    subject = event.get("link") or event.get("event") or ""
-    parts = [words.local_time(words.moment(event.get("time"))), str(subject).ljust(WORD_WIDTH), _change(event)]
+    subject = event.get("link") or str(event.get("event") or "").replace("_", " ")
+    parts = [words.local_time(words.moment(event.get("time"))), str(subject).ljust(LINK_WIDTH), _change(event)]
     if event.get("reason"):
         parts.append(str(event["reason"]))
-    if event.get("duration") is not None and event.get("before"):
+    if event.get("duration") is not None and event.get("before") not in (None, "unknown"):
         parts.append(f"({event['before']} for {words.duration(event['duration'])})")
-    return "  ".join(part for part in parts if part)
+    return "  ".join(part for part in parts if part).rstrip()
 
 
 def _change(event: Mapping[str, Any]) -> str:
     before, after = event.get("before"), event.get("after")
     if before and after:
-        return f"{before} -> {after}"
+        return f"{before} -> {after}".ljust(CHANGE_WIDTH)
     return str(event.get("event", "")) if event.get("link") else ""

@@ -165,7 +165,7 @@ def _shown_policy(status: Mapping[str, Any]) -> str | None:
 
 def _row(name: str, link: Mapping[str, Any], policy: str | None, now: float) -> dict[str, str]:
     shared = "shared" if link["shares_device"] else None
-    since = None if link["since"] is None else float(int(now - link["since"]))
+    since = None if link["since"] is None else int(now - link["since"])
     return {
         "LINK": name,
         "DEVICE": link["device"],
@@ -213,7 +213,9 @@ def _notes(status: Mapping[str, Any], now: float) -> Iterator[str]:
     if prober["held"]:
         yield "No target answers on any link: silence moves nothing until one does."
     for name, link in status["links"].items():
-        if link["drained"] is not None:
+        if link["drained"] is not None and link["state"] == "down":
+            yield f"{name} is drained as well: up again, it takes no new connections until `mwanctl undrain {name}`."
+        elif link["drained"] is not None:
             yield f"{name} is drained: it keeps its connections and takes no new ones until `mwanctl undrain {name}`."
         if link["released"] == "down":
             yield f"{name} is given up: its connections are reset or led elsewhere, as on_down of its policy says."
@@ -232,7 +234,7 @@ def _absent(prober: Mapping[str, Any], now: float) -> str:
     remedy = "`systemctl start mwan` starts it."
     if prober["last_wrote"] is None:
         return f"{text}, and all are presumed up but those drained by hand. {remedy}"
-    ago = words.duration(now - prober["last_wrote"])
+    ago = words.duration(int(now - prober["last_wrote"]))
     return f"{text}. The states are what it wrote last, {ago} ago, and routing still follows them. {remedy}"
 
 

@@ -32,12 +32,17 @@ def octets(number: int | None) -> str:
     """In powers of 1000, as link rates are told."""
     if number is None:
         return NOTHING
-    size = float(number)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 999.5:
-            return f"{size:.3g} {unit}"
+    if number < 1000:
+        return f"{number} B"
+    size, units = number / 1000, ["kB", "MB", "GB", "TB", "PB"]
+    while size >= 999.5 and len(units) > 1:
         size /= 1000
-    return f"{size:.3g} PB"
+        del units[0]
+    return f"{_short(size)} {units[0]}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
 def percent(part: float | None) -> str:
@@ -50,7 +55,7 @@ def percent(part: float | None) -> str:
 
 
 def milliseconds(seconds: float | None) -> str:
-    return NOTHING if seconds is None else f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{1000 * seconds:.0f} ms"
+    return NOTHING if seconds is None else f"{_short(1000 * seconds)} ms"
 
 
 def moment(value: object) -> float | None:
