@@ -176,6 +176,12 @@ class Daemon:
         self.ground_moved(now, looked=False)
 
     def reload(self) -> None:
+        """Read the files, and look at the router even without news: what reloads us may have flushed our rules."""
+        self._read_files()
+        self._agenda.ask(Reason.DOCUMENT, self._loop.time())
+        self._wake()
+
+    def _read_files(self) -> None:
         """Read the files again; a document that is no good is told of, and the former one stays in force."""
         manager, configuration = self._equipment.manager, self._configuration
         manager.say(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
@@ -232,7 +238,7 @@ class Daemon:
 
     def _every_second(self, now: float) -> None:
         if self._configuration.is_new():
-            self.reload()
+            self._read_files()
         rates = {link.name: link.rate for link in self._configuration.document.links if link.rate}
         if rates:
             devices = {name: link.device for name, link in self._ground.links.items() if name in rates}
