@@ -26,11 +26,24 @@ FASTEST, MOST_FLAPS = 20.0, 600  # changes to the bad a second, and in all
 _serial = count(1)
 
 
-class Impairment:
-    """Something that can be taken back, once."""
+@dataclass(frozen=True)
+class Moment:
+    """When something was done: between two monotonic times, `time` in the middle of the call."""
 
-    def __init__(self, undo: Callable[[], object]) -> None:
+    began: float
+    ended: float
+
+    @property
+    def time(self) -> float:
+        return (self.began + self.ended) / 2
+
+
+class Impairment:
+    """Something that can be taken back, once. `came`: when, if that was only a part of the call that made it."""
+
+    def __init__(self, undo: Callable[[], object], came: Moment | None = None) -> None:
         self._undo: Callable[[], object] | None = undo
+        self.came = came
 
     def undo(self) -> None:
         if self._undo is not None:
@@ -44,25 +57,14 @@ class Impairment:
         self.undo()
 
 
-@dataclass(frozen=True)
-class Moment:
-    """When something was done: between two monotonic times, `time` in the middle of the call."""
-
-    began: float
-    ended: float
-
-    @property
-    def time(self) -> float:
-        return (self.began + self.ended) / 2
-
-
 class Injection(Impairment):
     """An impairment that tells when it came, and when it went: `moment` and, once undone, `over`."""
 
     def __init__(self, call: Callable[[], Impairment]) -> None:
-        made, self.moment = timed(call)
+        made, moment = timed(call)
+        self.moment = made.came or moment
         self.over: Moment | None = None
-        super().__init__(made.undo)
+        super().__init__(made.undo, made.came)
 
     def undo(self) -> None:
         if self.over is None:
@@ -168,7 +170,7 @@ def device_removed(topology: Topology, link: str) -> Impairment:
         return hung_up(topology, link)
     lab, ends = topology.lab, (uplink.wire.a, uplink.wire.b)
     given = [_given(end.host, end.device) for end in ends]
-    ends[0].host.ip(f"link del {ends[0].device}")
+    _unused, came = timed(lambda: ends[0].host.ip(f"link del {ends[0].device}"))
 
     def undo() -> None:
         near, far = ends
@@ -177,7 +179,7 @@ def device_removed(topology: Topology, link: str) -> Impairment:
             lab.configure(end.host, lines)
         lab.settle()
 
-    return Impairment(undo)
+    return Impairment(undo, came)
 
 
 def _given(host: Host, device: str) -> list[str]:
@@ -237,7 +239,7 @@ def gateway_dead(topology: Topology, link: str) -> Impairment:
         table.undo()
         host.sysctl(f"net.ipv4.conf.{device}.arp_ignore", before)
 
-    return Impairment(undo)
+    return Impairment(undo, table.came)
 
 
 def rate(topology: Topology, link: str, kbit: int, latency_ms: int = 50) -> Impairment:
@@ -261,8 +263,8 @@ def targets_dead(topology: Topology, *targets: str) -> Impairment:
 class Delay(Impairment):
     """A line that takes its time; change() while it is in use."""
 
-    def __init__(self, pump: Pump, undo: Callable[[], object]) -> None:
-        super().__init__(undo)
+    def __init__(self, pump: Pump, undo: Callable[[], object], came: Moment | None) -> None:
+        super().__init__(undo, came)
         self._pump = pump
 
     def change(self, up_ms: float, down_ms: float) -> None:
@@ -294,7 +296,7 @@ def delay(topology: Topology, link: str, up_ms: float = 0, down_ms: float = 0) -
         provider.run(["ip", "-batch", "-"], input="".join(f"rule del fwmark {mark}\n" for mark in marks.values()))
         pump.stop()
 
-    return Delay(pump, undo)
+    return Delay(pump, undo, diversion.came)
 
 
 def _diversion(customer: str, near: str, up: int, down: int) -> str:
@@ -372,5 +374,5 @@ def _forward_rules(uplink: Uplink, directions: tuple[Direction, ...], verdict: s
 def _table(host: Host, chain: str) -> Impairment:
     """A table of its own for every impairment, so that they combine and are undone in any order."""
     name = f"impair{next(_serial)}"
-    host.nft(f"table inet {name} {{\n{chain}\n}}")
-    return Impairment(lambda: host.nft(f"delete table inet {name}"))
+    _unused, came = timed(lambda: host.nft(f"table inet {name} {{\n{chain}\n}}"))
+    return Impairment(lambda: host.nft(f"delete table inet {name}"), came)
