@@ -387,7 +387,7 @@ def test_no_connection_slips_through_while_rules_are_replaced():
     other = dataclasses.replace(PAIR, links=(PAIR.links[0], *PAIR.links[2:]), snat=PAIR.snat[:1])
     Iptables().replace(PAIR)
     with neighbour("wan1", "5.5.5.5/24", "5.5.5.1/24"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        ports = range(10000, 13000)
+        ports = range(10000, 18000)
         flood = threading.Thread(target=lambda: [sender.sendto(b"x", ("5.5.5.1", port)) for port in ports])
         flood.start()
         replaced = 0

@@ -18,7 +18,7 @@ from _mwan import layout
 from _mwan.errors import KernelError
 from _mwan.firewall import nftables
 from _mwan.firewall.model import Firewall
-from _mwan.kernel import MAIN, Facts, IpRule, Route, Surroundings
+from _mwan.kernel import MAIN, Facts, IpRule, Marked, Route, Surroundings
 from _mwan.ports import Router
 
 OURS = layout.PROTOCOL
@@ -52,7 +52,7 @@ class Routing:
     seen: Facts = field(default_factory=Facts)
     rib: dict[tuple[int, int, str, int], tuple[Route, int]] = field(default_factory=dict)
     policy: list[Held] = field(default_factory=list)
-    flushed: list[tuple[int, int]] = field(default_factory=list)
+    flushed: list[Marked] = field(default_factory=list)
 
     def facts(self) -> Facts:
         return self.seen
@@ -139,9 +139,9 @@ class Routing:
                 return
         raise KernelError("ip rule del", str(rule), "ENOENT")
 
-    def flush_connections(self, mark: int, mask: int) -> None:
-        self.faults.write(f"flush {mark}")
-        self.flushed.append((mark, mask))
+    def flush_connections(self, which: Marked) -> None:
+        self.faults.write(f"flush {which.words()}")
+        self.flushed.append(which)
         self.faults.written()
 
     def learn_neighbours(self, wanted: Iterable[tuple[str, str]], seconds: float) -> None:

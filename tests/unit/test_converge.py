@@ -15,7 +15,7 @@ from _mwan.document import Document
 from _mwan.errors import InputError, KernelError
 from _mwan.firewall.model import Firewall, FirewallLink
 from _mwan.flow import Outcome, converge
-from _mwan.kernel import DEFAULT, MAIN, IpRule, Nexthop, Route
+from _mwan.kernel import DEFAULT, MAIN, IpRule, Marked, Nexthop, Route
 from _mwan.model import Settings
 from unit.model_kernel import OURS, ModelRouter
 from unit.worlds import LAN, TWO_LINKS, apply, facts, set_health
@@ -311,7 +311,7 @@ def test_a_default_policy_that_serves_may_lose_all_its_links(router: ModelRouter
 def test_the_connections_of_a_link_that_goes_begin_anew_and_what_came_late_is_forgotten(router: ModelRouter) -> None:
     apply(router, TWO_LINKS)
     outcome = apply(router, NEXT)
-    assert router.routing.flushed.count((0x100, 0x3F00)) == 3, "once as it came anew, twice as it went"
+    assert router.routing.flushed.count(Marked(0x100, 0x3F00)) == 3, "once as it came anew, twice as it went"
     first, last = positions(outcome.actions, "conntrack -D --mark 0x100/0x3f00")
     _with_old_pins, without_old_pins = positions(outcome.actions, "replace nftables rules")
     assert first < without_old_pins < last

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from . import store
 from .errors import KernelError
 from .firewall.model import Firewall
-from .kernel import IpRule, Route
-from .plan import LoadedFirewall, Marked, Operation
+from .kernel import IpRule, Marked, Route
+from .plan import LoadedFirewall, Operation
 from .ports import Router
 
 
@@ -81,12 +81,12 @@ def execute(router: Router, operation: Operation) -> None:
         router.sysctl.write(operation.subject, str(after))
     elif operation.kind == "file":
         router.files.write(operation.subject, after if isinstance(after, str) else None)
-    elif operation.kind == "document":
+    elif operation.kind in ("document", "pins"):
         router.files.write(operation.subject, after if isinstance(after, str) else None, store.PRIVATE)
     elif operation.kind in ("firewall", "former firewall"):
         _execute_firewall(router, operation.subject, after if isinstance(after, LoadedFirewall) else None)
     elif isinstance(before, Marked):
-        router.routing.flush_connections(before.mark, before.mask)
+        router.routing.flush_connections(before)
 
 
 def _route(value: object) -> Route | None:

@@ -15,6 +15,7 @@ from .firewall.model import Firewall, FirewallLink, SourceNat
 from .health import Health
 from .kernel import MAIN, Facts, IpRule, Nexthop, Route, State
 from .model import AUTO, MASQUERADE, PROTOCOLS, RP_MODES, Member, Policy, Rule, Settings
+from .released import Release, own_resets, releases
 from .resolve import ResolvedLink, resolve
 from .serving import Serving
 
@@ -27,6 +28,7 @@ class Desired:
     firewall: Firewall
     links: dict[str, ResolvedLink]
     warnings: tuple[str, ...]
+    releases: dict[str, Release]
 
 
 def compile_state(document: Document, facts: Facts, health: Health, realms: bool = False) -> Desired:
@@ -35,7 +37,9 @@ def compile_state(document: Document, facts: Facts, health: Health, realms: bool
     `realms` puts a realm on nexthops that share a device (iptables needs it).
     """
     compiler = _Compiler(document, facts, health, realms)
-    return Desired(compiler.state(), compiler.firewall(), compiler.links, tuple(compiler.warnings()))
+    given_up = releases(document, health, compiler.serving)
+    firewall = compiler.firewall().resetting(own_resets(document, given_up))
+    return Desired(compiler.state(), firewall, compiler.links, tuple(compiler.warnings()), given_up)
 
 
 class _Compiler:

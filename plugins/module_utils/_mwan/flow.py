@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import report, store
+from . import pins, report, store
 from .apply import NotKeptError, apply_plan
 from .desired import Desired, check_default_kept, compile_state, table_names
 from .document import Document
@@ -25,6 +25,7 @@ from .kernel import Facts, State
 from .model import AUTO
 from .plan import LoadedFirewall, Operation, make_plan, predict
 from .ports import FirewallPort, Router
+from .released import DOWN
 from .resolve import check_present
 
 Change = Callable[[Document], Document]
@@ -179,6 +180,7 @@ class Run:
             files={path: self.router.files.read(path) for path in paths},
             firewall=store.live_firewall(self.router.files, self.port),
             former_firewall=self._former_listing(),
+            pins=store.load_pins(self.router.files),
         )
 
     def observe_after(self, assumed: Document) -> State:
@@ -201,11 +203,14 @@ class Run:
 
     def _operations(self, document: Document, observed: State) -> tuple[Desired, tuple[Operation, ...]]:
         desired, firewall = self.compile(document)
-        former = self.compile(self.former)[0].firewall
-        given_back = self._given_back(desired.state, observed)
-        files = desired.state.files if self.router.boot_files else {}
-        sysctls = {**desired.state.sysctls, **given_back}
-        state = replace(desired.state, firewall=firewall.text, sysctls=sysctls, files=files)
+        former = self.compile(self.former)[0].firewall.resetting(_resets(observed))
+        state = replace(
+            desired.state,
+            firewall=firewall.text,
+            sysctls={**desired.state.sysctls, **self._given_back(desired.state, observed)},
+            files=desired.state.files if self.router.boot_files else {},
+            pins=pins.wanted(document, desired.links, self.facts, desired.releases, observed.pins),
+        )
         desired = replace(desired, state=state)
         live = LoadedFirewall(former, observed.firewall)
         # none when the final rules are live: then nothing leads to the links that go any more
@@ -230,7 +235,8 @@ class Run:
         former, listing = self.stored.backend, observed.former_firewall
         if not listing:
             return ()
-        model = compile_state(self.stored, self.facts, self.health, realms=former == "iptables").firewall
+        compiled = compile_state(self.stored, self.facts, self.health, realms=former == "iptables")
+        model = compiled.firewall.resetting(_resets(observed))
         return (Operation("former firewall", LoadedFirewall(model, listing), None, str(former)),)
 
     def _given_back(self, desired: State, observed: State) -> Mapping[str, str]:
@@ -280,6 +286,11 @@ class Run:
         self.facts = self._facts(self.wanted)
         self._compiled.clear()
         return self._operations(self.wanted, self.observe())[1]
+
+
+def _resets(observed: State) -> dict[int, bool]:
+    """The resets in force: health says only which are to be."""
+    return {pin.mark: pin.reset == DOWN for pin in observed.pins.values() if pin.reset}
 
 
 def choose_backend(router: Router, document: Document) -> FirewallPort:

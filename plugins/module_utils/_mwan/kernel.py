@@ -181,6 +181,45 @@ class Surroundings:
     unclear: frozenset[IpRule] = frozenset()
 
 
+# Parts of the connections of a mark: all but TCP, and those over TCP that were never answered.
+OTHERS, UNANSWERED = "others", "unanswered"
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Tracked connections by their mark, under a mask: all, a part, or those that have this address of ours."""
+
+    mark: int
+    mask: int
+    part: str = ""
+    address: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        return not (self.part or self.address)
+
+    def words(self) -> str:
+        """As conntrack(8) would select them, and in brackets what it cannot."""
+        parts = [f"--mark 0x{self.mark:x}/0x{self.mask:x}"]
+        parts += {OTHERS: ["(all but tcp)"], UNANSWERED: ["-p tcp (never answered)"]}.get(self.part, [])
+        parts += [f"(of address {self.address})"] if self.address else []
+        return " ".join(parts)
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What the pin of a link means now: `sources` are the addresses that its connections may have, sorted.
+
+    `reset` is why its TCP connections are answered with resets, and `flushed` why those of other protocols have been
+    forgotten: the prober's word on the link (`Health.released`); '' where they are not.
+    """
+
+    mark: int
+    sources: tuple[str, ...] = ()
+    reset: str = ""
+    flushed: str = ""
+
+
 @dataclass(frozen=True)
 class State:
     """What we converge: the desired and the observed side have the same form."""
@@ -194,6 +233,8 @@ class State:
     firewall: str = ""
     # the listing of what another backend carried for us until now
     former_firewall: str = ""
+    # by link; not of the kernel, but of what was done to its connections
+    pins: Mapping[str, Pin] = field(default_factory=dict)
 
     def with_routes(self, gone: Route | None, come: Route | None) -> State:
         return replace(self, routes=self.routes - {gone} | ({come} if come else set()))

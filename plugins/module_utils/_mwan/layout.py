@@ -30,3 +30,5 @@ RT_TABLES = "/etc/iproute2/rt_tables.d/mwan.conf"
 RT_PROTOS = "/etc/iproute2/rt_protos.d/mwan.conf"
 SYSCTL_D = "/etc/sysctl.d/90-mwan.conf"
 FILES = (RT_TABLES, RT_PROTOS, SYSCTL_D)
+# What is known of the connections of each link; they are gone with the next boot, and so is it.
+PINS = "/run/mwan/pins.json"

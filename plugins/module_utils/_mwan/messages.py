@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""rtnetlink and ctnetlink as pyroute2 words them; the only file that imports it (0.7.2 to 0.9.x are the same here).
+"""rtnetlink as pyroute2 words it; the only file that imports it (0.7.2 to 0.9.x are the same here).
 
 Functions that need a device's name or index for the other one are given who knows it.
 """
@@ -39,7 +39,7 @@ IFF_UP, IFF_POINTOPOINT, IFF_NOARP = 0x1, 0x10, 0x80
 
 
 def _too_old() -> str | None:
-    """Releases before 0.7 cannot delete connections by mark.
+    """Releases before 0.7 are refused: nobody has tried them.
 
     Distributions ship the library with an unknown __version__, so the name of the metadata beside it tells the release;
     importlib.metadata would, too, and takes longer to load than the rest of us.
@@ -259,19 +259,3 @@ def _halves(prefix: str | None) -> tuple[str | None, int]:
 
 def _range(ports: tuple[int, int] | None) -> str | None:
     return f"{ports[0]}:{ports[1]}" if ports else None
-
-
-def delete_connections(mark: int, mask: int) -> None:
-    """Covers IPv4 and IPv6; raises OSError."""
-    # seldom needed, and slow to load
-    with _bare_package("pyroute2"):
-        from pyroute2.netlink.exceptions import NetlinkError
-        from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket
-
-    conntrack = NFCTSocket()
-    try:
-        list(conntrack.flush(mark=mark, mark_mask=mask) or ())
-    except NetlinkError as exc:
-        raise OSError(exc.code, os.strerror(exc.code)) from exc
-    finally:
-        conntrack.close()

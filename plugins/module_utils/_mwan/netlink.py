@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from . import layout, messages, rtnl
+from .conntrack import Conntrack
 from .errors import KernelError
-from .kernel import Address, Device, Facts, IpRule, Route, Surroundings
+from .kernel import Address, Device, Facts, IpRule, Marked, Route, Surroundings
 
 # linux/rtnetlink.h
 RTM_GETLINK, RTM_GETADDR, RTM_GETNEIGH = 18, 22, 30
@@ -34,11 +35,14 @@ class Netlink:
 
     def __init__(self) -> None:
         self._channel = rtnl.Channel()
+        self._conntrack: Conntrack | None = None
         self._index: dict[str, int] = {}
         self._name: dict[int, str] = {}
 
     def close(self) -> None:
         self._channel.close()
+        if self._conntrack:
+            self._conntrack.close()
 
     # observing
 
@@ -165,14 +169,16 @@ class Netlink:
             table = f" table {subject.table}" if isinstance(subject, Route) else ""
             raise KernelError(operation, f"{subject}{table}", _reason(exc.errno)) from exc
 
-    def flush_connections(self, mark: int, mask: int) -> None:
-        """Covers IPv4 and IPv6; mark 0 is refused, because the kernel takes it for everything."""
-        if not mark:
+    def flush_connections(self, which: Marked) -> None:
+        """Mark 0 is refused: it is on every connection that is not ours."""
+        if not which.mark:
             raise KernelError("conntrack -D", "mark 0", "would delete every connection of the host")
         try:
-            messages.delete_connections(mark, mask)
+            # seldom needed, and the first use may load a kernel module
+            self._conntrack = self._conntrack or Conntrack()
+            self._conntrack.forget(which)
         except OSError as exc:
-            raise KernelError("conntrack -D", f"mark 0x{mark:x}/0x{mask:x}", _reason(exc.errno)) from exc
+            raise KernelError("conntrack -D", which.words(), _reason(exc.errno)) from exc
 
     def learn_neighbours(self, wanted: Iterable[tuple[str, str]], seconds: float) -> None:
         missing = set(wanted)

@@ -7,6 +7,7 @@ The order is the product: at every step each new connection finds a way out, eve
 pinned and gets its source address, and pinned connections of links that stay keep their table. Therefore what
 traffic will use is built first (tables, mark rules, firewall), then traffic is led to it (policy routes, rules), and
 only then is the old taken away. Links that go keep their pins until nothing leads to them any more (`transition`).
+Connections that are given up are broken only when new ones find another way, and no longer when they find this one.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Union
 
-from . import layout
+from . import layout, pins
 from .firewall.model import Firewall
-from .kernel import MAIN, TABLE_NAMES, IpRule, Route, State
+from .kernel import MAIN, TABLE_NAMES, IpRule, Marked, Route, State
 from .model import Settings
 
 
@@ -27,14 +28,6 @@ class LoadedFirewall:
 
     model: Firewall
     text: str
-
-
-@dataclass(frozen=True)
-class Marked:
-    """Connections by their mark, under a mask."""
-
-    mark: int
-    mask: int
 
 
 Value = Union[Route, IpRule, LoadedFirewall, Marked, str, None]
@@ -70,10 +63,10 @@ class Operation:
             words = value.words(table_name(value.table, names))
             return f"ip rule {self.verb} priority {value.priority} {words} protocol {layout.PROTOCOL_NAME}"
         if isinstance(value, Marked):
-            return f"conntrack -D --mark 0x{value.mark:x}/0x{value.mask:x}"
+            return f"conntrack -D {value.words()}"
         if self.kind == "sysctl":
             return f"sysctl {self.subject} = {self.after} (was {self.before})"
-        if self.kind == "document":
+        if self.kind in ("document", "pins"):
             return f"store {self.subject}"
         if self.kind == "file":
             return f"{self.verb} file {self.subject}"
@@ -135,6 +128,8 @@ class _Planner:
         yield from self._delete_rules(lambda rule: not self._is_base(rule))
         yield from self._put_routes(lambda route: not self._is_link_route(route) and self._refuses(route))
         yield from self._delete_routes(lambda route: route.table in self.live_tables and not self._goes_early(route))
+        # connections that are given up begin anew, now that the way of new ones is another
+        yield from self._forgotten()
         # links that go: their connections begin anew over the others while late packets still find their pins
         yield from self._leaving()
         yield from _load_firewall(transition, firewall)
@@ -143,6 +138,7 @@ class _Planner:
         # and what those late packets began is forgotten, so that a later link with the same id does not inherit it
         yield from self._leaving()
         yield from self._sysctls(closing=True)
+        yield from self._pins()
 
     def _is_link_route(self, route: Route) -> bool:
         return route.table in self.link_tables or route.table == MAIN
@@ -203,6 +199,14 @@ class _Planner:
         kept = _marks(self.desired)
         return _flushes(self.observed, kept) if kept else iter(())
 
+    def _forgotten(self) -> Iterator[Operation]:
+        for which in pins.forgotten(self.observed.pins, self.desired.pins, self.settings.mark_mask):
+            yield Operation("conntrack", which, None)
+
+    def _pins(self) -> Iterator[Operation]:
+        if self.desired.pins != self.observed.pins:
+            yield Operation("pins", pins.text(self.observed.pins), pins.text(self.desired.pins), layout.PINS)
+
     def _files(self) -> Iterator[Operation]:
         for path, text in sorted(self.desired.files.items()):
             if self.observed.files.get(path) != text:
@@ -261,6 +265,8 @@ def step(state: State, operation: Operation) -> State:
         return replace(state, files={**state.files, operation.subject: after})  # type: ignore[dict-item]
     if operation.kind == "former firewall":
         return replace(state, former_firewall="")
+    if operation.kind == "pins":
+        return replace(state, pins=pins.parse(after))  # type: ignore[arg-type]
     if operation.kind == "firewall":
         return replace(state, firewall=after.text if isinstance(after, LoadedFirewall) else "")
     return state

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .firewall.model import Firewall
-from .kernel import Facts, IpRule, Route, Surroundings
+from .kernel import Facts, IpRule, Marked, Route, Surroundings
 
 
 class RoutingPort(Protocol):
@@ -37,8 +37,8 @@ class RoutingPort(Protocol):
     def change_rule(self, before: IpRule | None, after: IpRule | None) -> None:
         """Add or delete one rule; raises KernelError."""
 
-    def flush_connections(self, mark: int, mask: int) -> None:
-        """Delete the connections that carry `mark` under `mask`; raises KernelError."""
+    def flush_connections(self, which: Marked) -> None:
+        """Forget these tracked connections; raises KernelError."""
 
     def learn_neighbours(self, wanted: Iterable[tuple[str, str]], seconds: float) -> None:
         """Have the kernel look up the link-layer address of each (device, address), waiting so long at most."""

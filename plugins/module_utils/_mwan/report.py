@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from . import layout, pins
 from .kernel import State
 from .plan import Operation, predict, route_words, table_name
 
@@ -20,8 +21,8 @@ def diff(
 ) -> list[dict[str, str]]:
     """Ansible's list of differences.
 
-    One entry for each area the plan changes: rules, routes, firewall, sysctls, files. `spelling` gives other words for
-    a firewall's text.
+    One entry for each area the plan changes: rules, routes, firewall, sysctls, files, pins. `spelling` gives other
+    words for a firewall's text.
     """
     planned = list(operations)
     after = predict(before, planned)
@@ -50,6 +51,7 @@ def _areas(
             ),
         ),
         *((path, lambda state, path=path: state.files.get(path) or "") for path in files),
+        (layout.PINS, lambda state: pins.text(state.pins) or ""),
     ]
 
 

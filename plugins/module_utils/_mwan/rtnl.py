@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One rtnetlink socket: a request and its answers (netlink(7)).
+"""One netlink socket: a request and its answers (netlink(7)).
 
 Carries what pyroute2 encodes and decodes. Its own sockets run an event loop once per message, and a router with 250
 links has 2000 messages to read and 1250 to write: this takes a fifth of the time.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 # linux/netlink.h
 SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
@@ -32,10 +32,11 @@ class InterruptedDumpError(Exception):
 class Channel:
     """Takes messages with room for the header at their beginning; errors of the kernel are raised as OSError."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        # the kernel filters dumps by what the request says, and refuses what it does not know
-        self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
+    def __init__(self, family: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
+        if family == socket.NETLINK_ROUTE:
+            # the kernel filters dumps by what the request says, and refuses what it does not know
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
         self._socket.bind((0, 0))
         self._sequence = 0
 
@@ -48,6 +49,31 @@ class Channel:
         for _answer in self._answers():
             pass
 
+    def requests(self, kind: int, messages: Sequence[bytes], passed_over: tuple[int, ...]) -> None:
+        """Have the kernel do several things in one go; all are tried.
+
+        Raises the first error that is none of `passed_over`. Only errors and the last one are acknowledged, so there
+        must not be more messages than the socket has room for errors: some 270.
+        """
+        first = self._sequence + 1
+        flags = [NLM_F_REQUEST] * (len(messages) - 1) + [NLM_F_REQUEST | NLM_F_ACK]
+        self._socket.send(b"".join(map(self._numbered, [kind] * len(messages), flags, messages)))
+        errors = [error for error in self._errors(first) if error.errno not in passed_over]
+        if errors:
+            raise errors[0]
+
+    def _errors(self, first: int) -> Iterator[OSError]:
+        """What went wrong with the requests from number `first` to the last."""
+        while True:
+            for _kind, _flags, sequence, message in split(self._socket.recv(BUFFER)):
+                try:
+                    _check(message)
+                except OSError as exc:
+                    if sequence >= first:
+                        yield exc
+                if sequence == self._sequence:
+                    return
+
     def dump(self, kind: int, message: bytes) -> list[bytes]:
         """All objects that `message` selects, each a whole netlink message."""
         for _unused in range(DUMP_TRIES):
@@ -59,8 +85,11 @@ class Channel:
         raise OSError(0, f"interrupted by changes {DUMP_TRIES} times")
 
     def _send(self, kind: int, flags: int, message: bytes) -> None:
+        self._socket.send(self._numbered(kind, flags, message))
+
+    def _numbered(self, kind: int, flags: int, message: bytes) -> bytes:
         self._sequence += 1
-        self._socket.send(HEADER.pack(len(message), kind, flags, self._sequence, 0) + message[HEADER.size :])
+        return HEADER.pack(len(message), kind, flags, self._sequence, 0) + message[HEADER.size :]
 
     def _answers(self) -> Iterator[bytes]:
         """Everything up to the end of the list or the acknowledgement; what belongs to older requests is skipped."""

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from . import layout, pins
 from .document import Document
 from .errors import InputError
 from .firewall.model import Firewall
 from .health import Health
+from .kernel import Pin
 from .ports import FilePort, FirewallPort
 
 DOCUMENT = "/etc/mwan/mwan.json"
@@ -69,6 +71,11 @@ def save_drained(files: FilePort, data: Mapping[str, Mapping[str, Any]]) -> None
     """Remember the drained links, each as {"since": "ISO time", "why": "text"}; no file for none."""
     text = json.dumps({"links": {name: dict(entry) for name, entry in sorted(data.items())}}, indent=2) + "\n"
     files.write(DRAINED, text if data else None)
+
+
+def load_pins(files: FilePort) -> dict[str, Pin]:
+    """What is known of the connections of each link; nothing after a boot, or of a file that cannot be understood."""
+    return pins.parse(files.read(layout.PINS))
 
 
 def _json(text: str | None) -> Any:

@@ -19,11 +19,12 @@ import ctypes
 import fcntl
 import ipaddress
 import os
+import re
 import socket
 import struct
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from typing import Any
 
@@ -35,9 +36,12 @@ LOCK_SECONDS = 5.0
 _LOCK_POLL_SECONDS = 0.02
 
 # A pin without source NAT would send connections out with an inner address, so the NAT rules, which match nothing
-# without pins, are there before the pins and go after them.
-_SET_UP_ORDER = ("nat", "mangle")
-_REMOVE_ORDER = ("mangle", "nat")
+# without pins, are there before the pins and go after them. So do the rules in filter that answer what mangle leaves
+# without a mark: if nothing answered that, it would leave by another link with an address of this one.
+_SET_UP_ORDER = ("nat", "filter", "mangle")
+_LESS_TO_ANSWER_ORDER = ("nat", "mangle", "filter")
+_REMOVE_ORDER = ("mangle", "filter", "nat")
+_PRESUMED = ("mangle", "nat")  # in use as long as there are any rules of ours
 
 # struct ipt_ip, linux/netfilter_ipv4/ip_tables.h: src, dst, smsk, dmsk, iniface, outiface, both masks, proto, flags,
 # invflags; struct xt_entry_match and xt_entry_target: size of the whole, name, revision; then the data.
@@ -74,17 +78,15 @@ class Iptables:
 
         The text of an extension is its revision and its data as hexadecimal words of the host.
         """
-        return "".join(_list_table(table) for table in sorted(CHAINS) if table in _live_tables(CHAINS))
+        return "".join(map(_list_table, sorted(_our_tables())))
 
     def replace(self, firewall: Firewall) -> None:
         """Make `firewall` the live state, each table in one kernel operation; raises KernelError."""
-        rules = table_rules(firewall)
-        order = _SET_UP_ORDER if firewall else _REMOVE_ORDER
-        _write_tables("replace", [(table, rules[table]) for table in order])
+        _write_tables("replace", table_rules(firewall))
 
     def remove(self) -> None:
         """Take away our jumps and chains; raises KernelError. Empty tables stay: the kernel cannot unload one."""
-        _write_tables("remove", [(table, ()) for table in _REMOVE_ORDER])
+        _write_tables("remove", dict.fromkeys(CHAINS, ()))
 
 
 def legacy_in_use() -> bool:
@@ -131,6 +133,14 @@ def _live_tables(presumed: Collection[str] = ()) -> Collection[str]:
     return ()
 
 
+def _our_tables() -> set[str]:
+    """The live ones; where their list is denied, whether filter is among them is told by what mangle leaves to it."""
+    live = _live_tables(_PRESUMED)
+    if live is _PRESUMED and re.search("^-A MWAN_PREROUTING .* -j RETURN$", _list_table("mangle"), re.MULTILINE):
+        return set(CHAINS)
+    return CHAINS.keys() & set(live)
+
+
 def _holds_more_than_policies(table: str) -> bool:
     """Compare the number of entries with that of an empty table: one policy per hook and the end marker."""
     buffer = ctypes.create_string_buffer(table.encode(), _GETINFO.size)
@@ -144,16 +154,23 @@ def _holds_more_than_policies(table: str) -> bool:
     return bool(entries > bin(hooks).count("1") + 1)
 
 
-def _write_tables(operation: str, work: Sequence[tuple[str, Sequence[Rule]]]) -> None:
-    live = _live_tables(CHAINS)
-    pending = [(table, rules) for table, rules in work if rules or table in live]
-    if not pending:
-        return
+def _order(rules: Mapping[str, Sequence[Rule]], live: Collection[str]) -> tuple[str, ...]:
+    if not rules["mangle"]:
+        return _REMOVE_ORDER
+    answered = _list_table("filter").count("\n-A ") if "filter" in live else 0
+    return _LESS_TO_ANSWER_ORDER if len(rules["filter"]) < answered else _SET_UP_ORDER
+
+
+def _write_tables(operation: str, rules: Mapping[str, Sequence[Rule]]) -> None:
+    """A table of others that holds nothing of ours, and shall not, is not written."""
+    live = _our_tables()
+    order = _order(rules, live)
+    pending = [(table, rules[table]) for table in order if rules[table] or (table in live and _list_table(table))]
     committed: list[str] = []
-    with _xtables_lock(operation):
-        for table, rules in pending:
+    with _xtables_lock(operation) if pending else nullcontext():
+        for table, wanted in pending:
             try:
-                _write_table(operation, table, rules)
+                _write_table(operation, table, wanted)
             except KernelError as error:
                 raise KernelError(error.operation, error.subject, error.reason + _aftermath(committed)) from error
             committed.append(table)
@@ -211,6 +228,8 @@ def _encode(blank: Any, rule: Rule) -> Any:
     libxtables keeps the state of an extension between its creation and its last option, so each is finished before
     the next is begun.
     """
+    if rule.protocol is not None:
+        blank.protocol = rule.protocol
     if rule.source is not None:
         blank.src = rule.source
     if rule.in_device is not None:
@@ -225,7 +244,7 @@ def _encode(blank: Any, rule: Rule) -> Any:
 
 def _set_options(live: Any, extension: Extension) -> None:
     for name, value in extension.options:
-        live.set_parameter(name, value)
+        live.set_parameter(name, value.split() if " " in value else value)
     # Not only a check: SNAT and MASQUERADE count their address ranges here. The public final_check() would first
     # print and parse all options again by way of the standard output.
     live._final_check()

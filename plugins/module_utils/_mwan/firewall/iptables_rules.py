@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .model import Firewall, FirewallLink, SourceNat
+from .model import Firewall, FirewallLink, Reset, SourceNat
 
 PREFIX = "MWAN_"
 
@@ -22,6 +22,8 @@ PREFIX = "MWAN_"
 CHAINS: dict[str, tuple[str, ...]] = {
     "mangle": ("MWAN_PREROUTING", "MWAN_ARRIVE", "MWAN_OUTPUT", "MWAN_POSTROUTING", "MWAN_SAVE"),
     "nat": ("MWAN_SNAT",),
+    # only here can be answered with a reset
+    "filter": ("MWAN_FORWARD", "MWAN_OUTPUT"),
 }
 JUMPS: dict[str, tuple[tuple[str, str], ...]] = {
     "mangle": (
@@ -30,12 +32,16 @@ JUMPS: dict[str, tuple[tuple[str, str], ...]] = {
         ("POSTROUTING", "MWAN_POSTROUTING"),
     ),
     "nat": (("POSTROUTING", "MWAN_SNAT"),),
+    "filter": (("FORWARD", "MWAN_FORWARD"), ("OUTPUT", "MWAN_OUTPUT")),
 }
 
 
 @dataclass(frozen=True)
 class Extension:
-    """A match or a target with its options; a value that starts with `!` is inverted, an empty one is a bare flag."""
+    """A match or a target with its options.
+
+    A value that starts with `!` is inverted, an empty one is a bare flag, one with spaces several words.
+    """
 
     name: str
     options: tuple[tuple[str, str], ...] = ()
@@ -43,11 +49,12 @@ class Extension:
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule of one of our chains."""
+    """One rule of one of our chains; a device that starts with `!` is any other."""
 
     chain: str
     target: Extension
     matches: tuple[Extension, ...] = ()
+    protocol: str | None = None
     source: str | None = None
     in_device: str | None = None
     out_device: str | None = None
@@ -57,7 +64,7 @@ def table_rules(firewall: Firewall) -> dict[str, tuple[Rule, ...]]:
     """Return the rules of each table; a table that needs none of ours has an empty tuple."""
     if not firewall:
         return dict.fromkeys(CHAINS, ())
-    return {"mangle": tuple(_mangle(firewall)), "nat": tuple(_snat(firewall))}
+    return {"mangle": tuple(_mangle(firewall)), "nat": tuple(_snat(firewall)), "filter": tuple(_resets(firewall))}
 
 
 def render(firewall: Firewall) -> str:
@@ -71,10 +78,12 @@ def _mangle(firewall: Firewall) -> Iterator[Rule]:
     mask = hex(firewall.mask)
     restore = Extension("CONNMARK", (("restore-mark", ""), ("nfmask", mask), ("ctmask", mask)))
     yield Rule("MWAN_PREROUTING", Extension("MWAN_ARRIVE"), (unpinned,))
+    yield from _forwarded_to_be_reset(firewall, "MWAN_PREROUTING", Extension("RETURN"))
     # Packets that arrive from a link are marked too: with src_valid_mark a strict reverse path filter then looks
     # into the table of that link and accepts them.
     yield Rule("MWAN_PREROUTING", restore, (pinned,))
     yield from _arrive(firewall)
+    yield from _own_to_be_reset(firewall, "MWAN_OUTPUT", Extension("RETURN"))
     # Mangle OUTPUT routes a packet again by itself when its mark has changed.
     yield Rule("MWAN_OUTPUT", restore, (pinned,))
     new = Extension("conntrack", (("ctstate", "NEW"),))
@@ -126,6 +135,34 @@ def _translation(nat: SourceNat) -> Extension:
     return Extension("SNAT", (("to-source", nat.to),))
 
 
+def _resets(firewall: Firewall) -> Iterator[Rule]:
+    answer = Extension("REJECT", (("reject-with", "tcp-reset"),))
+    yield from _forwarded_to_be_reset(firewall, "MWAN_FORWARD", answer)
+    yield from _own_to_be_reset(firewall, "MWAN_OUTPUT", answer)
+
+
+def _forwarded_to_be_reset(firewall: Firewall, chain: str, target: Extension) -> Iterator[Rule]:
+    for reset in firewall.resets:
+        matches = _to_be_reset(reset, firewall.mask)
+        yield Rule(chain, target, matches, "tcp", in_device="!" + reset.device)
+        for network in reset.networks:
+            yield Rule(chain, target, matches, "tcp", network, reset.device)
+
+
+def _own_to_be_reset(firewall: Firewall, chain: str, target: Extension) -> Iterator[Rule]:
+    unmarked = Extension("mark", (("mark", f"0x0/0x{firewall.mask:x}"),))
+    for reset in firewall.own_resets():
+        yield Rule(chain, target, (unmarked, *_to_be_reset(reset, firewall.mask)), "tcp")
+
+
+def _to_be_reset(reset: Reset, mask: int) -> tuple[Extension, ...]:
+    return (
+        _connmark(reset.mark, mask),
+        Extension("tcp", (("tcp-flags", "RST NONE"),)),
+        Extension("conntrack", (("ctstatus", "SEEN_REPLY"), ("ctdir", "ORIGINAL"))),
+    )
+
+
 def _connmark(mark: int, mask: int, invert: bool = False) -> Extension:
     return Extension("connmark", (("mark", f"{'!' if invert else ''}0x{mark:x}/0x{mask:x}"),))
 
@@ -144,10 +181,14 @@ def _table_text(table: str, rules: tuple[Rule, ...]) -> str:
 
 def _rule_text(rule: Rule) -> str:
     words = ["-A " + rule.chain]
-    conditions = (("-s", rule.source), ("-i", rule.in_device), ("-o", rule.out_device))
-    words += [f"{flag} {value}" for flag, value in conditions if value is not None]
+    conditions = (("-p", rule.protocol), ("-s", rule.source), ("-i", rule.in_device), ("-o", rule.out_device))
+    words += [_condition_text(flag, value) for flag, value in conditions if value is not None]
     words += ["-m " + _extension_text(match) for match in rule.matches]
     return " ".join([*words, "-j " + _extension_text(rule.target)])
+
+
+def _condition_text(flag: str, value: str) -> str:
+    return f"! {flag} {value[1:]}" if value.startswith("!") else f"{flag} {value}"
 
 
 def _extension_text(extension: Extension) -> str:

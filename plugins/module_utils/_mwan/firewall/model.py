@@ -9,7 +9,10 @@ Both backends render the same `Firewall`:
   so is one older than our rules that has an address of the link, whichever side speaks first;
 * restore: a packet of a pinned connection gets the pin as its packet mark before routing (prerouting and output);
 * save: a new connection without a pin that leaves by a link is pinned to it (postrouting);
-* snat: a pinned connection that leaves by its link's device gets the link's source address.
+* snat: a pinned connection that leaves by its link's device gets the link's source address;
+* reset: what those send who began a TCP connection pinned to a link that is given up is answered with a reset (forward,
+  output). Such a packet gets no packet mark, so that it is routed as a new one would be, by a link that serves: without
+  carrier or device of its own link, it would be refused before any rule could answer it.
 
 Only the bits of `mask` are written, in packet mark and connection mark alike.
 """
@@ -17,6 +20,7 @@ Only the bits of `mask` are written, in packet mark and connection mark alike.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 
@@ -58,12 +62,32 @@ class SourceNat:
 
 
 @dataclass(frozen=True)
+class Reset:
+    """Answer those who began a TCP connection pinned to `mark`, so that they begin anew over another link.
+
+    Who began it beyond `device` (but for its own `networks`, whose hosts need no gateway) has no other way here, and is
+    left alone, as is who is asked. What was never answered is left to be forgotten: a client that tries again does not
+    take a reset for a refusal. `own`: connections of the router itself, too, but not those of sockets that set a packet
+    mark of ours, as the prober's do. A reset that passes is let through, or else the far end would never hear of it.
+    """
+
+    mark: int
+    device: str
+    networks: tuple[str, ...] = ()
+    own: bool = True
+
+
+@dataclass(frozen=True)
 class Firewall:
-    """The whole of our netfilter state. `links` is sorted by mark, `snat` keeps the administrator's order."""
+    """The whole of our netfilter state.
+
+    `links` and `resets` are sorted by mark, `snat` keeps the administrator's order.
+    """
 
     mask: int
     links: tuple[FirewallLink, ...] = ()
     snat: tuple[SourceNat, ...] = ()
+    resets: tuple[Reset, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.links)
@@ -82,13 +106,11 @@ class Firewall:
 
     def neighbourhoods(self) -> tuple[tuple[str, str], ...]:
         """Device and network of every host that is reached without a gateway; networks of a device do not overlap."""
-        found: dict[str, set[ipaddress.IPv4Network]] = {}
+        found: dict[str, set[str]] = {}
         for link in self.links:
-            found.setdefault(link.device, set()).update(map(ipaddress.IPv4Network, link.networks))
+            found.setdefault(link.device, set()).update(link.networks)
         return tuple(
-            (device, str(network))
-            for device, networks in sorted(found.items())
-            for network in ipaddress.collapse_addresses(networks)
+            (device, network) for device, networks in sorted(found.items()) for network in _collapsed(networks)
         )
 
     def shared_fallbacks(self) -> tuple[FirewallLink, ...]:
@@ -101,12 +123,28 @@ class Firewall:
             first.setdefault(link.device, link)
         return tuple(first.values())
 
+    def own_resets(self) -> tuple[Reset, ...]:
+        """Those that connections of the router itself are answered with, too."""
+        return tuple(reset for reset in self.resets if reset.own)
+
+    def resetting(self, own: Mapping[int, bool]) -> Firewall:
+        """This firewall with resets for the links of these marks."""
+        by_mark = {link.mark: link for link in reversed(self.links)}
+        return replace(
+            self,
+            resets=tuple(
+                Reset(mark, by_mark[mark].device, _collapsed(by_mark[mark].networks), own[mark])
+                for mark in sorted(own.keys() & by_mark.keys())
+            ),
+        )
+
     def keeping(self, old: Firewall) -> Firewall:
-        """This firewall, and the links of `old` that go.
+        """This firewall, and the links of `old` that go; of the resets those that were there before.
 
         Loaded while routes still send new connections over links that are about to go, so that none of them
         leaves without a pin and a source address. Only what would take a staying link's packets is left out: a
-        link that goes from a device which another has to itself, and had not shared with it before.
+        link that goes from a device which another has to itself, and had not shared with it before. Connections are
+        reset only after new ones are led away from their link, and no longer before these are led back.
         """
         shared_before = {(link.mark, link.device): link for link in old.shared()}
         staying = tuple(link if link.shared else shared_before.get(_place(link), link) for link in self.links)
@@ -121,8 +159,13 @@ class Firewall:
         )
         marks = {_place(link) for link in kept}
         snat = tuple(rule for rule in old.snat if (rule.mark, rule.device) in marks)
+        common = replace(self, resets=tuple(reset for reset in self.resets if reset in old.resets))
         # staying links first: they are the fallback of a device they share
-        return replace(self, links=staying + kept, snat=self.snat + snat) if kept else self
+        return replace(common, links=staying + kept, snat=self.snat + snat) if kept else common
+
+
+def _collapsed(networks: Iterable[str]) -> tuple[str, ...]:
+    return tuple(map(str, ipaddress.collapse_addresses(set(map(ipaddress.IPv4Network, networks)))))
 
 
 def _place(link: FirewallLink) -> tuple[int, str]:

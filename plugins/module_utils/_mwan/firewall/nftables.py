@@ -15,6 +15,7 @@ TABLE = "inet mwan"
 SBIN = ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 INDENT = "    "
 ONLY_IPV4 = "meta nfproto != ipv4 return"
+TO_BE_RESET = "tcp flags & rst == 0x0 ct direction original ct status seen-reply"
 
 Runner = Callable[[list[str], str], "tuple[int, str, str]"]
 
@@ -68,7 +69,13 @@ def render(firewall: Firewall) -> str:
     """The table as nft reads it. Every chain writes constants, so that foreign bits of both marks survive."""
     if not firewall:
         return ""
-    chains = [*_hooks(firewall), *_dispatch(firewall), *_link_chains(firewall), *_source_nat(firewall)]
+    chains = [
+        *_hooks(firewall),
+        *_dispatch(firewall),
+        *_link_chains(firewall),
+        *_source_nat(firewall),
+        *_reset_chains(firewall),
+    ]
     return "table {} {{\n{}}}\n".format(TABLE, "\n".join(chains))
 
 
@@ -85,11 +92,15 @@ def _hooks(firewall: Firewall) -> Iterator[str]:
     )
     yield _chain(
         "prerouting",
-        [ONLY_IPV4, f"{unpinned} jump arrive", restore],
+        [ONLY_IPV4, f"{unpinned} jump arrive", *_unmarked_forwarded(firewall), restore],
         "type filter hook prerouting priority mangle; policy accept;",
     )
     # only a chain of type route has the kernel look the route up again after the mark changed
-    yield _chain("output", [ONLY_IPV4, restore], "type route hook output priority mangle; policy accept;")
+    yield _chain(
+        "output",
+        [ONLY_IPV4, *_unmarked_own(firewall), restore],
+        "type route hook output priority mangle; policy accept;",
+    )
     yield _chain(
         "postrouting",
         [ONLY_IPV4, f"ct state new {unpinned} jump save"],
@@ -164,6 +175,46 @@ def _source_nat(firewall: Firewall) -> Iterator[str]:
 def _source_nat_rule(rule: SourceNat) -> str:
     sources = "ip saddr {{ {} }} ".format(", ".join(rule.sources)) if rule.sources else "meta nfproto ipv4 "
     return 'oifname "{}" {}{}'.format(rule.device, sources, f"snat ip to {rule.to}" if rule.to else "masquerade")
+
+
+def _unmarked_forwarded(firewall: Firewall) -> Iterator[str]:
+    if firewall.resets:
+        yield f"{TO_BE_RESET} {_reset_map(firewall, 'jump unmarked')}"
+
+
+def _unmarked_own(firewall: Firewall) -> Iterator[str]:
+    if firewall.own_resets():
+        yield f"{_own_to_be_reset(firewall)} accept"
+
+
+def _reset_chains(firewall: Firewall) -> Iterator[str]:
+    """They come before the filter chains of the host, which may accept what is answered here."""
+    hook = "type filter hook {} priority filter - 10; policy accept;"
+    reject = "meta l4proto tcp reject with tcp reset"
+    if firewall.resets:
+        answer = f"{TO_BE_RESET} {_reset_map(firewall, 'goto reset')}"
+        yield _chain("forward_reset", [ONLY_IPV4, answer], hook.format("forward"))
+    if firewall.own_resets():
+        answer = f"{_own_to_be_reset(firewall)} {reject}"
+        yield _chain("output_reset", [ONLY_IPV4, answer], hook.format("output"))
+    names = dict(_marks(firewall))
+    for reset in firewall.resets:
+        neighbours = "ip saddr != {{ {} }} ".format(", ".join(reset.networks)) if reset.networks else ""
+        beyond = f'iifname "{reset.device}" {neighbours}return'
+        yield _chain(f"unmarked_{names[reset.mark]}", [beyond, "accept"])
+        yield _chain(f"reset_{names[reset.mark]}", [beyond, reject])
+
+
+def _reset_map(firewall: Firewall, verdict: str) -> str:
+    names = dict(_marks(firewall))
+    chains = ((f"0x{reset.mark:08x}", f"{verdict}_{names[reset.mark]}") for reset in firewall.resets)
+    return f"ct mark & 0x{firewall.mask:08x} vmap {{ {_elements(chains)} }}"
+
+
+def _own_to_be_reset(firewall: Firewall) -> str:
+    mask = f"0x{firewall.mask:08x}"
+    marks = ", ".join(f"0x{reset.mark:08x}" for reset in firewall.own_resets())
+    return f"meta mark & {mask} == 0x0 {TO_BE_RESET} ct mark & {mask} {{ {marks} }}"
 
 
 def _marks(firewall: Firewall) -> list[tuple[int, str]]:

@@ -1,0 +1,162 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The table of tracked connections, over ctnetlink: those of one mark, or a part of them, are forgotten.
+
+Names and numbers are those of linux/netfilter/nfnetlink_conntrack.h. Only IPv4, as nothing else is ever pinned.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+
+from . import rtnl
+from .kernel import OTHERS, UNANSWERED, Marked
+
+NETLINK_NETFILTER = 12
+# linux/netfilter/nfnetlink.h: the subsystem is the upper octet of the type
+CT_GET, CT_DELETE = 1 << 8 | 1, 1 << 8 | 2
+# The version tells a kernel that has it (4.20) to look at the family of a request to delete many.
+NFGENMSG = struct.pack("!BBH", socket.AF_INET, 1, 0)
+ATTRIBUTE = struct.Struct("=HH")  # length, type
+NUMBER, SHORT = struct.Struct("!I"), struct.Struct("!H")
+NLA_F_NESTED = 0x8000
+CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_MARK, CTA_ID, CTA_ZONE, CTA_MARK_MASK = 1, 2, 3, 8, 12, 18, 21
+CTA_FILTER, CTA_STATUS_MASK = 25, 26
+CTA_TUPLE_IP, CTA_TUPLE_PROTO, CTA_IP_V4_DST, CTA_PROTO_NUM = 1, 2, 2, 1
+# CTA_FILTER_ORIG_FLAGS is 1 and CTA_FILTER_REPLY_FLAGS 2, as the tuples they speak of; which parts of a tuple count
+# (net/netfilter/nf_internals.h, CTA_FILTER_F_CTA_...)
+IP_DST, PROTO_NUM = 1 << 1, 1 << 3
+# linux/netfilter/nf_conntrack_common.h
+SEEN_REPLY = 1 << 1
+TCP = socket.IPPROTO_TCP
+# A filter knows one protocol, and none but the named one. These are what a LAN sends out: ICMP, IP in IP, UDP, DCCP,
+# IPv6 in IP, GRE, ESP, AH, L2TP, SCTP, UDP-Lite.
+OTHER_PROTOCOLS = 1, 4, 17, 33, 41, 47, 50, 51, 115, 132, 136
+# What the kernel answers to a filter it cannot delete by: since 6.12 it can, from 5.8 on it says so, and before it
+# misses the rest of what it takes for the one connection to delete.
+UNFILTERED = errno.EOPNOTSUPP, errno.EINVAL
+BATCH = 200  # deletions in one piece; their errors, if all fail, fit the socket's buffer
+
+
+class Conntrack:
+    """Errors of the kernel are raised as OSError."""
+
+    def __init__(self) -> None:
+        self._channel = rtnl.Channel(NETLINK_NETFILTER)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def forget(self, which: Marked) -> None:
+        """Delete these connections, in the kernel where it can: 2 ms for a hundred thousand, else one by one."""
+        try:
+            for selection in selections(which):
+                self._channel.request(CT_DELETE, 0, _message(selection))
+        except OSError as exc:
+            if which.whole or exc.errno not in UNFILTERED:
+                raise
+            self.forget_one_by_one(which)
+
+    def forget_one_by_one(self, which: Marked) -> None:
+        listed = self._channel.dump(CT_GET, _message(_marked(which)))
+        entries = [found for found in map(attributes, listed) if selected(which, found)]
+        for start in range(0, len(entries), BATCH):
+            messages = [_message(_identity(entry)) for entry in entries[start : start + BATCH]]
+            self._channel.requests(CT_DELETE, messages, GONE)
+
+
+# A connection may end by itself meanwhile; one that a flowtable carries is left to it, as kernels before 6.5 do.
+GONE = errno.ENOENT, errno.EBUSY
+
+
+def _message(content: bytes) -> bytes:
+    return bytes(rtnl.HEADER.size) + NFGENMSG + content
+
+
+def selections(which: Marked) -> list[bytes]:
+    """The attributes of requests that together select `which`, each of them a part."""
+    mark = _marked(which)
+    if which.address:
+        address = socket.inet_aton(which.address)
+        return [mark + _filter(tuple_, IP_DST, _address(address)) for tuple_ in (CTA_TUPLE_REPLY, CTA_TUPLE_ORIG)]
+    if which.part == OTHERS:
+        return [mark + _of_protocol(number) for number in OTHER_PROTOCOLS]
+    if which.part == UNANSWERED:
+        unanswered = _attribute(CTA_STATUS, NUMBER.pack(0)) + _attribute(CTA_STATUS_MASK, NUMBER.pack(SEEN_REPLY))
+        # with the filter, so that no kernel which cannot tell the status deletes more
+        return [mark + unanswered + _of_protocol(TCP)]
+    return [mark]
+
+
+def _marked(which: Marked) -> bytes:
+    return _attribute(CTA_MARK, NUMBER.pack(which.mark)) + _attribute(CTA_MARK_MASK, NUMBER.pack(which.mask))
+
+
+def _of_protocol(number: int) -> bytes:
+    return _filter(CTA_TUPLE_ORIG, PROTO_NUM, _nest(CTA_TUPLE_PROTO, _attribute(CTA_PROTO_NUM, bytes([number]))))
+
+
+def _address(address: bytes) -> bytes:
+    return _nest(CTA_TUPLE_IP, _attribute(CTA_IP_V4_DST, address))
+
+
+def _filter(tuple_: int, parts: int, content: bytes) -> bytes:
+    """Only connections with this in their tuple; flags are in the order of the host."""
+    return _nest(tuple_, content) + _nest(CTA_FILTER, _attribute(tuple_, struct.pack("=I", parts)))
+
+
+def _nest(kind: int, content: bytes) -> bytes:
+    return _attribute(kind | NLA_F_NESTED, content)
+
+
+def _attribute(kind: int, content: bytes) -> bytes:
+    length = ATTRIBUTE.size + len(content)
+    return ATTRIBUTE.pack(length, kind) + content + bytes(-length % 4)
+
+
+def selected(which: Marked, found: dict[int, bytes]) -> bool:
+    """Whether a listed connection is among `which`: what the filters say, for kernels that have none."""
+    if NUMBER.unpack(found.get(CTA_MARK, bytes(4)))[0] & which.mask != which.mark:
+        return False
+    if which.address:
+        address = socket.inet_aton(which.address)
+        return address in (_destination(found[CTA_TUPLE_ORIG]), _destination(found[CTA_TUPLE_REPLY]))
+    if which.part == OTHERS:
+        return _protocol(found) != TCP
+    if which.part == UNANSWERED:
+        return _protocol(found) == TCP and not NUMBER.unpack(found[CTA_STATUS])[0] & SEEN_REPLY
+    return True
+
+
+def _destination(tuple_: bytes) -> bytes | None:
+    return _parsed(_parsed(tuple_)[CTA_TUPLE_IP]).get(CTA_IP_V4_DST)
+
+
+def _protocol(found: dict[int, bytes]) -> int:
+    return _parsed(_parsed(found[CTA_TUPLE_ORIG])[CTA_TUPLE_PROTO])[CTA_PROTO_NUM][0]
+
+
+def _identity(found: dict[int, bytes]) -> bytes:
+    """What names one connection in a request; the id keeps a successor of the same addresses and ports."""
+    zone = _attribute(CTA_ZONE, found[CTA_ZONE]) if CTA_ZONE in found else b""
+    return _nest(CTA_TUPLE_ORIG, found[CTA_TUPLE_ORIG]) + _attribute(CTA_ID, found[CTA_ID]) + zone
+
+
+def attributes(message: bytes) -> dict[int, bytes]:
+    return _parsed(message[rtnl.HEADER.size + len(NFGENMSG) :])
+
+
+def _parsed(data: bytes) -> dict[int, bytes]:
+    return dict(_attributes(data))
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while offset < len(data):
+        length, kind = ATTRIBUTE.unpack_from(data, offset)
+        yield kind & ~NLA_F_NESTED, data[offset + ATTRIBUTE.size : offset + length]
+        offset += length + 3 & ~3
