@@ -17,7 +17,8 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 DEMO ?= two-links
 BACKEND ?= nftables
 
-# make unit, make netns: what to give pytest, such as ARGS='-k pin -x'; make sanity: such as ARGS='--test pylint'
+# make unit, make netns: what to give pytest, such as ARGS='-k pin -x'; make sanity: such as ARGS='--test pylint';
+# make bench: such as ARGS='failover --quick'
 ARGS ?=
 
 # make molecule
@@ -75,8 +76,8 @@ molecule: setup containers ## A molecule scenario in containers: SCENARIO=defaul
 	tools/molecule.sh $(SCENARIO)
 
 .PHONY: bench
-bench: setup network ## Measure times, lost packets and forwarding rates (root)
-	$(PYTHON) -m tests.bench
+bench: setup network rivals ## Measure times, losses and rates; all of it, or ARGS='failover' (root)
+	$(PYTHON) -m tests.bench $(ARGS)
 
 .PHONY: setup
 setup: # The virtual environment
@@ -93,6 +94,10 @@ promtool: # What checks docs/monitoring
 .PHONY: network
 network: # What namespaces take
 	@tools/setup.sh network
+
+.PHONY: rivals
+rivals: # What the benchmarks measure beside our own
+	@tools/setup.sh rivals
 
 .PHONY: containers
 containers: # What molecule takes

@@ -4,12 +4,13 @@
 #
 # Installs what the tests and the demo need and this machine lacks. A second run finds everything and does nothing.
 #
-# Usage: tools/setup.sh venv | linters | promtool | network | containers
+# Usage: tools/setup.sh venv | linters | promtool | network | rivals | containers
 #   venv        .venv from requirements-dev.txt, with a Python that Ansible supports, and what building it takes;
 #               .cache/collections, where Ansible finds this checkout as multiwan.linux
 #   linters     what make lint runs beside that
 #   promtool    .cache/promtool, which checks docs/monitoring
 #   network     what the lab's network namespaces and the router in them use
+#   rivals      what the benchmarks measure beside our own
 #   containers  what molecule's containers take
 #
 # System packages are installed as root by apt-get or dnf; for other users, the command to run is printed.
@@ -30,6 +31,7 @@ main() {
         linters) need_commands git shellcheck ;;
         promtool) provide_promtool ;;
         network) need_commands ip nft iptables conntrack sysctl ;;
+        rivals) need_commands ping fping ;;
         containers) need_commands podman runc mmdebstrap ip ;;
         *)
             sed -n 's/^# \{0,1\}//; /^Usage/,/^ *containers/p' "${BASH_SOURCE[0]}" >&2
@@ -147,6 +149,8 @@ package_of() {
         ip:dnf) echo iproute ;;
         nft:*) echo nftables ;;
         conntrack:dnf) echo conntrack-tools ;;
+        ping:apt) echo iputils-ping ;;
+        ping:dnf) echo iputils ;;
         sysctl:apt) echo procps ;;
         sysctl:dnf) echo procps-ng ;;
         cc:apt) echo gcc libc6-dev ;;

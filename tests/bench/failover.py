@@ -8,32 +8,26 @@ is the default one, other ways to watch a link do so beside the prober, and see 
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 
-from ..lab.clients import Clients
+from ..lab.clients import Clients, Newcomers, outage_of
 from ..lab.host import LabError
 from ..lab.impair import Moment, inject
-from ..lab.traffic import ECHO_PORT, Helper
 from .failures import FAILURES, SILENT
 from .figures import Load, Table, spread
 from .rivals import Rivals
 from .sites import Site
 
-NEWCOMERS = Path(__file__).with_name("newcomers.py")
 PROTOCOLS = ("tcp", "udp", "icmp")
 # Seconds between the questions of a flow, and between new connections: what the clients' figures are exact to.
 QUESTIONS, CONNECTIONS = 0.02, 0.04
-PORTS = 400
-# A connection whose first packet is lost is not made before the second one, 1 s later.
-PATIENCE = 0.9
+# A flow that was not moved by then is not moved at all.
 FLOWS_PATIENCE = 12.0
 NOTICED_WITHIN = 8.0
 # The slowest of the rivals takes three rounds of 11 s, and one may have begun with the failure.
@@ -48,24 +42,6 @@ class Trial:
     kind: str
     profile: str
     seconds: dict[str, float | None] = field(default_factory=dict)
-
-
-class Newcomers(Helper):
-    """New connections to the destinations of a link, from now on until done()."""
-
-    def __init__(self, site: Site, destination: str) -> None:
-        job = {"destination": destination, "port": ECHO_PORT, "interval": CONNECTIONS, "patience": PATIENCE}
-        ports = {"first_port": site.net.client.take_ports(PORTS), "ports": PORTS}
-        super().__init__(site.net.client, str(NEWCOMERS), json.dumps({**job, **ports}))
-
-    def outage(self, moment: Moment) -> float | None:
-        """Seconds until the first attempt from which on all were answered, 0 if none failed; ends it."""
-        attempts: list[tuple[float, bool]] = json.loads(self.end())
-        after = [(began, answered) for began, answered in attempts if began > moment.ended]
-        failed = [began for began, answered in after if not answered]
-        if not failed:
-            return 0.0
-        return next((began - moment.time for began, _answered in after if began > failed[-1]), None)
 
 
 @dataclass
@@ -99,7 +75,7 @@ class Campaign:
                 failure = stack.enter_context(inject(FAILURES[kind], site.net, link))
                 self._ours(trial, link, failure.moment)
                 self._flows(trial, link, failure.moment, flows)
-                trial.seconds["new"] = newcomers.outage(failure.moment)
+                trial.seconds["new"] = outage_of(newcomers.told(), failure.moment)
             if rivals:
                 alarms = rivals.wait(failure.moment.began, failure.moment.time + RIVALS_PATIENCE)
                 for name, when in alarms.items():
@@ -119,10 +95,10 @@ class Campaign:
                 **numbers,
                 want=want,
                 interval=QUESTIONS,
-                patience=FLOWS_PATIENCE,
+                patience=2 * FLOWS_PATIENCE,
                 destinations=destinations,
             ) as flows,
-            Newcomers(site, destinations[0]) as newcomers,
+            Newcomers(site.net.client, destinations[0], interval=CONNECTIONS) as newcomers,
         ):
             yield flows, newcomers
 

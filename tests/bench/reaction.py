@@ -21,9 +21,10 @@ from ..lab.impair import inject
 from ..lab.prober import Prober
 from ..lab.topology import many_links
 from ..lab.traffic import Teller
+from ..lab.watched import BRISK
 from .failures import FAILURES, SILENT
 from .figures import Load, Table, spread
-from .sites import BRISK, Changes, managed
+from .sites import Changes, managed
 
 LISTENER = Path(__file__).with_name("listener.py")
 TRIALS = 50

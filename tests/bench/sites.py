@@ -17,10 +17,8 @@ from ..lab.engine import Engine
 from ..lab.prober import Prober
 from ..lab.topology import Topology, many_links
 from ..lab.traffic import EchoServer
+from ..lab.watched import BRISK
 from .rivals import Way
-
-# What is measured does not depend on how long a link must be stable before it returns.
-BRISK = {"up_after": 1, "damping": {"longest": 1}}
 
 
 @contextmanager
