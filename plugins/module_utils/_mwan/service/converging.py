@@ -44,13 +44,15 @@ class Order:
 class Result:
     """What a pass did. `trouble` is empty when it succeeded; times are seconds.
 
-    `state` has the routes and rules that are set now, None where that is not known.
+    `loaded`: the firewall rules were loaded anew. `state` has the routes and rules that are set now, None where that
+    is not known.
     """
 
     actions: list[str] = field(default_factory=list)
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
     trouble: str = ""
+    loaded: bool = False
     state: State | None = None
 
 
@@ -78,7 +80,9 @@ class Converging:
             self._set = None
             return Result(actions, seconds=time.monotonic() - begun, trouble=traceback.format_exc())
         self._set = compiled(outcome.document, order)
-        return Result([*actions, *outcome.actions], outcome.warnings, time.monotonic() - begun, "", self._set)
+        loaded = any(action.endswith(" rules") for action in outcome.actions)
+        seconds = time.monotonic() - begun
+        return Result([*actions, *outcome.actions], outcome.warnings, seconds, "", loaded, self._set)
 
     def _steer(self, before: State, order: Order) -> list[str]:
         """The policies' routes alone, in the planner's order: what the flow would do some ten milliseconds later.

@@ -110,6 +110,8 @@ class Daemon:
         control = Control(self._commands(), lambda: list(self._equipment.events.recent), self._equipment.control)
         await control.start()
         self._teller.control = control
+        if not self._configuration.stored:
+            self._get_ready()
 
     async def close(self) -> None:
         """Let a pass that runs come to its end, and go."""
@@ -151,6 +153,9 @@ class Daemon:
     def own_changed(self, event: Event, now: float) -> None:
         self._passes.own_changed(event, now)
 
+    def ruleset_touched(self, now: float) -> None:
+        self._passes.ruleset_touched(now)
+
     def overrun(self) -> None:
         self._counters.overrun()
         self._equipment.journal.warning("the kernel dropped notifications; everything is read anew")
@@ -177,14 +182,15 @@ class Daemon:
 
     def reload(self) -> None:
         """Read the files, and look at the router even without news: what reloads us may have flushed our rules."""
+        manager = self._equipment.manager
+        manager.say(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
         self._read_files()
-        self._agenda.ask(Reason.DOCUMENT, self._loop.time())
-        self._wake()
+        self._passes.ask(Reason.DOCUMENT, self._loop.time())
+        manager.say(READY=1, STATUS=self._summary())
 
     def _read_files(self) -> None:
         """Read the files again; a document that is no good is told of, and the former one stays in force."""
-        manager, configuration = self._equipment.manager, self._configuration
-        manager.say(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
+        configuration = self._configuration
         before = (configuration.document, configuration.problem, configuration.drained, configuration.stored)
         configuration.load()
         now = self._loop.time()
@@ -196,7 +202,6 @@ class Daemon:
             self._reloaded(before[0], fresh=bool(before[1]) or configuration.stored != before[3], now=now)
         if configuration.drained != before[2]:
             self._drained(before[2], now)
-        manager.say(READY=1)
         self._wake()
 
     def _reloaded(self, before: Document, fresh: bool, now: float) -> None:
@@ -314,10 +319,14 @@ class Daemon:
             level = wording.WARNING if repair else wording.INFO
             text = f"{what}, in {result.seconds * 1000:.0f} ms: {'; '.join(result.actions)}"
             self._equipment.journal.log(level, text, {"actions": len(result.actions)})
+        self._get_ready()
+        self._wake()
+
+    def _get_ready(self) -> None:
+        """There has been a first pass, or there is nothing to do."""
         if not self._ready:
             self._ready = True
             self._equipment.manager.say(READY=1, STATUS=self._summary())
-        self._wake()
 
     # telling
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, Union
 
 from ..document import Document
 from ..errors import KernelError
@@ -20,6 +21,14 @@ from .following import moved, watched, with_device
 # seconds between two readings of all facts: what a device lost is acted on before, and this takes milliseconds
 GAP = 0.02
 RETRY = 1.0
+
+
+@dataclass(frozen=True)
+class RulesetTouched:
+    """Something of our firewall rules was added, changed or deleted, by us or by others."""
+
+
+Told = Union[Event, RulesetTouched]
 
 
 class MonitorPort(Protocol):
@@ -35,7 +44,7 @@ class MonitorPort(Protocol):
         """Nothing is told any more."""
 
 
-OpenMonitor = Callable[[Callable[[Event], object]], MonitorPort]
+OpenMonitor = Callable[[Callable[[Told], object]], MonitorPort]
 
 
 class Listener(Protocol):
@@ -52,6 +61,9 @@ class Listener(Protocol):
 
     def own_changed(self, event: Event, now: float) -> None:
         """A rule or route of ours was set or deleted, by us or by others."""
+
+    def ruleset_touched(self, now: float) -> None:
+        """Something of our firewall rules is other than it was, by us or by others."""
 
     def overrun(self) -> None:
         """The kernel dropped notifications."""
@@ -97,10 +109,12 @@ class Ground:
             self._watched = wanted
             self._monitor.watch(wanted)
 
-    def _tells(self, event: Event) -> None:
+    def _tells(self, event: Told) -> None:
         now = self._loop.time()
         self._listener.heard(now)
-        if isinstance(event, (OwnRouteEvent, OwnRuleEvent)):
+        if isinstance(event, RulesetTouched):
+            self._listener.ruleset_touched(now)
+        elif isinstance(event, (OwnRouteEvent, OwnRuleEvent)):
             self._listener.own_changed(event, now)
         elif isinstance(event, NeighbourEvent):
             self._neighbour(event, now)

@@ -10,6 +10,7 @@ import fcntl
 import os
 import resource
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
@@ -23,10 +24,12 @@ from .converging import Converging
 from .daemon import Daemon, Equipment
 from .eventlog import EventLog
 from .exposition import Exposition, Textfile, listening_address, page_of
+from .ground import RulesetTouched, Told
 from .hooks import Hooks
 from .journal import Journal
 from .named import make_probe
 from .notify import Manager
+from .ruleset import RulesetMonitor
 
 LOCK = "/run/mwan/mwand.lock"
 
@@ -87,7 +90,7 @@ def _equipment(run: Runner, version: str, executor: ThreadPoolExecutor, loop: as
     return Equipment(
         files=router.files,
         eyes=netlink.Netlink(),
-        open_monitor=lambda tell: Monitor(Watched(), tell, loop),
+        open_monitor=lambda tell: Senses(tell, loop),
         make_probe=make_probe,
         perform=lambda order: loop.run_in_executor(executor, converging.run, order),
         configuration=Configuration(router.files, stamp),
@@ -97,6 +100,25 @@ def _equipment(run: Runner, version: str, executor: ThreadPoolExecutor, loop: as
         hooks=Hooks,
         version=version,
     )
+
+
+class Senses:
+    """What the kernel tells, of routing and of the firewall."""
+
+    def __init__(self, tell: Callable[[Told], object], loop: asyncio.AbstractEventLoop) -> None:
+        self._routing = Monitor(Watched(), tell, loop)
+        self._ruleset = RulesetMonitor(lambda: tell(RulesetTouched()), loop)
+
+    def start(self) -> None:
+        self._routing.start()
+        self._ruleset.start()
+
+    def watch(self, watched: Watched) -> None:
+        self._routing.watch(watched)
+
+    def close(self) -> None:
+        self._routing.close()
+        self._ruleset.close()
 
 
 def allow_descriptors() -> None:

@@ -31,6 +31,7 @@ class Passes:
         # what routes and rules were set to last; events that come during a pass wait for what it sets
         self._state: State | None = None
         self._unjudged: list[Event] = []
+        self._touched = False
         self._runs = self._changed = self._failed = 0
         self.last = Result()
 
@@ -61,7 +62,7 @@ class Passes:
     def begin(self, order: Order, now: float) -> None:
         self._agenda.begin(now)
         self._work = self._perform(order)
-        self._work.add_done_callback(self._finish)
+        self._work.add_done_callback(self._drain)
 
     async def close(self) -> None:
         """Wait for the one that runs."""
@@ -75,6 +76,17 @@ class Passes:
         elif self._state and contradicts(event, self._state):
             self._agenda.ask(Reason.FOREIGN, now)
 
+    def ruleset_touched(self, now: float) -> None:
+        """Somebody touched our firewall rules; during a pass that loads them it was that."""
+        if self._agenda.running:
+            self._touched = True
+        else:
+            self._agenda.ask(Reason.FOREIGN, now)
+
+    def _drain(self, work: asyncio.Future[Result]) -> None:
+        """What the kernel told of the pass is read before it is over, in the turn after the next one."""
+        self._loop.call_soon(self._loop.call_soon, self._finish, work)
+
     def _finish(self, work: asyncio.Future[Result]) -> None:
         now, result = self._loop.time(), work.result()
         repair = self._agenda.repairing
@@ -83,6 +95,9 @@ class Passes:
         self._changed += bool(result.actions)
         self._failed += bool(result.trouble)
         self._state = result.state
+        if self._touched and not result.loaded:
+            self._agenda.ask(Reason.FOREIGN, now)
+        self._touched = False
         events, self._unjudged = self._unjudged, []
         for event in events:
             self.own_changed(event, now)

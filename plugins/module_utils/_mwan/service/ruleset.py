@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Notices when somebody touches our nftables table: "flush ruleset" is how most configurations begin."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+
+from .. import rtnl
+from ..firewall.nftables import TABLE
+from ..traffic import ATTRIBUTE, NETLINK_NETFILTER, NFGENMSG
+
+# linux/netfilter/nfnetlink.h: NFNLGRP_NFTABLES as a bit, NFNL_SUBSYS_NFTABLES
+GROUP, SUBSYSTEM = 1 << (7 - 1), 10
+# linux/netfilter/nf_tables.h: in messages about tables, chains, rules, sets, elements and objects, the table's name
+TABLE_NAME = 1
+NFT_MSG_NEWGEN = 15
+OURS = TABLE.split()[1].encode() + b"\0"
+FIRST = rtnl.HEADER.size + NFGENMSG.size
+TURN = 100  # datagrams read before the loop may do something else
+
+
+class RulesetMonitor:
+    """Calls `tell` when something of our table was added, changed or deleted, by us or by others.
+
+    Messages of other tables are read and forgotten. Where they were too many to be kept, ours may have been among them.
+    """
+
+    def __init__(self, tell: Callable[[], object], loop: asyncio.AbstractEventLoop) -> None:
+        self._tell, self._loop = tell, loop
+        self._socket: socket.socket | None = None
+
+    def start(self) -> None:
+        """A kernel without nftables has nothing to tell."""
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        sock = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+        try:
+            sock.bind((0, GROUP))
+        except OSError:
+            sock.close()
+            return
+        self._socket = sock
+        self._loop.add_reader(sock.fileno(), self._read, sock)
+
+    def close(self) -> None:
+        if self._socket:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    def _read(self, sock: socket.socket) -> None:
+        touched = False
+        for _turn in range(TURN):
+            try:
+                datagram, (sender, _groups) = sock.recvfrom(rtnl.BUFFER)
+            except BlockingIOError:
+                break
+            except OSError:  # ENOBUFS
+                touched = True
+                continue
+            touched = touched or (sender == 0 and any(of_ours(datagram)))
+        if touched:
+            self._tell()
+
+
+def of_ours(datagram: bytes) -> Iterator[bool]:
+    """Of each message, whether it is about our table."""
+    for kind, _flags, _sequence, message in rtnl.split(datagram):
+        if kind >> 8 == SUBSYSTEM and kind & 0xFF != NFT_MSG_NEWGEN:
+            yield table_name(message) == OURS
+
+
+def table_name(message: bytes) -> bytes:
+    """The first attribute of its kind; empty where there is none."""
+    offset = FIRST
+    while offset + ATTRIBUTE.size <= len(message):
+        length, kind = ATTRIBUTE.unpack_from(message, offset)
+        if length < ATTRIBUTE.size:
+            break
+        if kind == TABLE_NAME:
+            return message[offset + ATTRIBUTE.size : offset + length]
+        offset += length + 3 & ~3
+    return b""
