@@ -290,6 +290,24 @@ def test_a_full_link_is_not_degraded_for_being_slow() -> None:
     assert simulation.run(100).states("a") == []
 
 
+def test_what_a_full_link_was_slow_at_is_not_held_against_it_afterwards() -> None:
+    """That it is full is known a little late, and a full buffer is slow from the first moment on."""
+    simulation = simulate({"a": Path(queue=[(100, 160, 0.8)]), "b": Path()}, 102, settings(rtt="150ms"))
+    simulation.watch.load("a", 0.9)
+    simulation.run(161)
+    simulation.watch.load("a", 0.5)
+    assert simulation.run(300).states("a") == []
+
+
+def test_a_link_that_is_slow_without_being_full_is_found_to_be_after_it_was_full() -> None:
+    simulation = simulate({"a": Path(queue=[(100, 200, 0.2)]), "b": Path()}, 102, settings(rtt="150ms"))
+    simulation.watch.load("a", 0.9)
+    assert simulation.run(161).states("a") == []
+    simulation.watch.load("a", 0.8)
+    assert simulation.run(180).states("a") == ["degraded"]
+    assert 170 < simulation.seen[0].at < 173, "after as many probes as it takes"
+
+
 def test_losses_of_an_outage_do_not_degrade_the_link_that_returns() -> None:
     simulation = simulate({"a": dark((50, 100)), "b": Path()}, 400)
     assert simulation.states("a") == OUTAGE

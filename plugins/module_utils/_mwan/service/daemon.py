@@ -35,7 +35,7 @@ from .following import readiness
 from .ground import Ground, OpenMonitor
 from .hooks import Hooks
 from .journal import Journal
-from .load import Loads
+from .load import Loads, rated
 from .notify import Manager
 from .overlay import Overlay
 from .passes import Passes, Perform
@@ -244,15 +244,19 @@ class Daemon:
     def _every_second(self, now: float) -> None:
         if self._configuration.is_new():
             self._read_files()
-        rates = {link.name: link.rate for link in self._configuration.document.links if link.rate}
-        if rates:
-            devices = {name: link.device for name, link in self._ground.links.items() if name in rates}
-            for name, share in self._loads.shares(octets(self._equipment.files), devices, rates, now).items():
-                self._watch.load(name, share)
+        self._weigh(now)
         watchdog = self._equipment.manager.watchdog
         if watchdog and now >= self._signed + watchdog - LOOK / 2:
             self._signed = now
             self._equipment.manager.say(WATCHDOG=1)
+
+    def _weigh(self, now: float) -> None:
+        """Tell the watch how full the links are."""
+        links = rated(self._configuration.document.links)
+        counters = octets(self._equipment.files) if links else {}
+        for name, share in self._loads.shares(counters, links, now).items():
+            if name in self._ground.links:
+                self._watch.load(name, share)
 
     def _decide(self) -> None:
         self._waking = False
@@ -260,8 +264,11 @@ class Daemon:
             return
         now = self._loop.time()
         try:
-            changes = self._watch.decide(now) if self._watch.next_deadline(now) <= now else []
+            decides = self._watch.next_deadline(now) <= now
+            changes = self._watch.decide(now) if decides else []
             self._act(changes, now)
+            if decides:  # what else there is to it can wait for that: it is a matter of all links
+                self._pace(now)
             self._announce(changes)
         finally:
             self._arm(now)
@@ -278,6 +285,8 @@ class Daemon:
         if self._configuration.stored and self._passes.due <= now:
             self._passes.begin(self._order(), now)
             self._steer = False
+
+    def _pace(self, now: float) -> None:
         for name in self._ground.links:
             pace = self._watch.pace(name, now)
             self._schedule.follow(name, self._probing.targets(name, pace.gateway), pace, now)

@@ -5,10 +5,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-# seconds that a share is the mean of, at least
-SPAN = 3.0
+from ..model import Link
+
+Octets = Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A link whose load can be told: `rate` is what it can carry, in bits per second."""
+
+    device: str
+    rate: int
+
+
+def rated(links: Iterable[Link]) -> dict[str, Rated]:
+    """The links with a rate and a device of their own: what others send over a device says nothing about a link."""
+    listed = list(links)
+    sharing = Counter(link.device for link in listed)
+    return {link.name: Rated(link.device, link.rate) for link in listed if link.rate and sharing[link.device] == 1}
 
 
 class Loads:
@@ -16,30 +34,22 @@ class Loads:
 
     def __init__(self) -> None:
         self._since = float("-inf")
-        self._counters: Mapping[str, Mapping[str, int]] = {}
+        self._counters: Octets = {}
+        self._latest: dict[str, float] = {}
 
-    def shares(
-        self,
-        counters: Mapping[str, Mapping[str, int]],
-        devices: Mapping[str, str],
-        rates: Mapping[str, int],
-        now: float,
-    ) -> dict[str, float]:
-        """Share of the rate (bits per second) in use in the busier direction, by link; empty until SPAN has passed.
-
-        Links that share a device share its counters: the load of all of them is taken for that of each.
+    def shares(self, counters: Octets, links: Mapping[str, Rated], now: float) -> dict[str, float]:
+        """Share of the rate in use in the busier direction since the last call or the one before, whichever is more:
+        a full buffer takes a moment to empty. By link; 0 while nothing is known, and for one that is listed no more.
         """
-        seconds = now - self._since
-        if seconds < SPAN:
-            return {}
-        before, self._counters, self._since = self._counters, counters, now
-        return {
-            name: min(1.0, 8 * _grown(before[device], counters[device]) / (seconds * rates[name]))
-            for name, device in devices.items()
-            if device in before and device in counters
+        seconds, before = now - self._since, self._latest
+        latest = {
+            name: min(1.0, 8 * self._grown(link, counters) / (seconds * link.rate)) for name, link in links.items()
         }
+        self._since, self._counters, self._latest = now, counters, latest
+        unlisted = dict.fromkeys(before.keys() - links.keys(), 0.0)
+        return {**unlisted, **{name: max(share, before.get(name, 0.0)) for name, share in latest.items()}}
 
-
-def _grown(before: Mapping[str, int], after: Mapping[str, int]) -> int:
-    """Octets of the busier direction; a device that was made anew began to count anew."""
-    return max(0, *(after[key] - before[key] for key in ("received", "sent")))
+    def _grown(self, link: Rated, counters: Octets) -> int:
+        """Octets of the busier direction; a device that was made anew began to count anew."""
+        before, after = self._counters.get(link.device), counters.get(link.device)
+        return max(0, *(after[key] - before[key] for key in ("received", "sent"))) if before and after else 0

@@ -106,8 +106,8 @@ class Watch:
         self._touch(item, now)
 
     def load(self, link: str, share: float) -> None:
-        """How much of the link's declared rate is in use, 0 to 1."""
-        self._links[link].load = share
+        """How much of the link's declared rate is in use, 0 to 1; to be told again and again."""
+        self._links[link].load(share)
 
     def lag(self, seconds: float, now: float) -> None:
         """The process did not run for so long: nothing is held against any link for that time."""

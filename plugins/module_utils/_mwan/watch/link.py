@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .damping import Penalty
 from .machine import Fact, State
-from .quality import Figures, Quality, figures, window_span
+from .quality import FULL, Figures, Quality, figures, window_span
 from .settings import ProbeSettings
 from .target import NEVER, TargetRecord
 from .target_spec import Target
@@ -53,8 +53,6 @@ class Link:
         self.reason = "not probed yet" if state is State.UNKNOWN else "as before the prober started"
         self.ready = True
         self.trouble = ""
-        # share of the declared rate in use
-        self.load = 0.0
         self.penalty = Penalty()
         self.quality = Quality(poor=self.reason if state is State.DEGRADED else "")
         self.silent = False
@@ -105,6 +103,10 @@ class Link:
 
     def alive(self, now: float) -> None:
         self._other_proof = now
+
+    def load(self, share: float) -> None:
+        for record in self.records:
+            record.fill(share > FULL)
 
     def lag(self, seconds: float, now: float) -> None:
         """Nothing could be heard for `seconds`; after a long stop, what was heard before it says nothing either."""
@@ -160,7 +162,7 @@ class Link:
 
     def _judge_quality(self, now: float) -> None:
         if self.answers:
-            self.quality.judge(self.figures(now), self.settings, self.load, now)
+            self.quality.judge(self.figures(now), self.settings, now)
 
     def _keep_stable(self, now: float) -> None:
         if self.state is not State.DOWN or not self.answers:

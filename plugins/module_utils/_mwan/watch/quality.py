@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .settings import ProbeSettings
@@ -31,22 +31,35 @@ def window_span(settings: ProbeSettings) -> float:
 
 @dataclass(frozen=True)
 class Figures:
-    """What the window says: the pool without an outlier, the best target's mean round trip, and the outlier."""
+    """What the window says: the pool without an outlier, the best target's mean round trip, and the outlier.
+
+    `unhindered` is that round trip while the link was not full, None while there is too little to say.
+    """
 
     pool: Tally
     rtt: float | None
+    unhindered: float | None
     outlier: TargetRecord | None
 
 
 def figures(records: Sequence[TargetRecord], now: float) -> Figures:
     tallies = [record.window.tally(now) for record in records]
     pool = sum(tallies, Tally())
-    rtt = min((tally.rtt for tally in tallies if tally.rtt is not None), default=None)
+    rtt, unhindered = _best(tallies), _unhindered(records, now)
     worst = max(range(len(tallies)), key=lambda index: tallies[index].loss, default=0)
     others = sum(tallies[:worst] + tallies[worst + 1 :], Tally())
     if pool.lost and others.total and tallies[worst].loss_bounds()[0] > others.loss_bounds()[1]:
-        return Figures(others, rtt, records[worst])
-    return Figures(pool, rtt, None)
+        return Figures(others, rtt, unhindered, records[worst])
+    return Figures(pool, rtt, unhindered, None)
+
+
+def _best(tallies: Iterable[Tally]) -> float | None:
+    return min((tally.rtt for tally in tallies if tally.rtt is not None), default=None)
+
+
+def _unhindered(records: Sequence[TargetRecord], now: float) -> float | None:
+    tallies = [record.unhindered.tally(now) for record in records]
+    return _best(tallies) if sum(tally.total for tally in tallies) >= MIN_PROBES else None
 
 
 class Quality:
@@ -60,11 +73,11 @@ class Quality:
         self.poor = ""
         self._fine_since = None
 
-    def judge(self, found: Figures, settings: ProbeSettings, load: float, now: float) -> None:
-        reason = _poor(found, settings, load)
+    def judge(self, found: Figures, settings: ProbeSettings, now: float) -> None:
+        reason = _poor(found, settings)
         if reason:
             self.poor = reason
-        if not self.poor or reason or not _fine(found, settings, load):
+        if not self.poor or reason or not _fine(found, settings):
             self._fine_since = None
         elif self._fine_since is None:
             self._fine_since = now
@@ -72,17 +85,17 @@ class Quality:
             self.reset()
 
 
-def _poor(found: Figures, settings: ProbeSettings, load: float) -> str:
+def _poor(found: Figures, settings: ProbeSettings) -> str:
     pool = found.pool
     if pool.total < MIN_PROBES:
         return ""
     if pool.loss_bounds()[0] * 100 > settings.loss.enter:
         return f"{pool.loss:.1%} of {pool.total} probes lost"
-    if settings.rtt and found.rtt is not None and load <= FULL and found.rtt > settings.rtt.enter:
-        return f"round trip {found.rtt * 1000:.0f} ms"
+    if settings.rtt and found.unhindered is not None and found.unhindered > settings.rtt.enter:
+        return f"round trip {found.unhindered * 1000:.0f} ms"
     return ""
 
 
-def _fine(found: Figures, settings: ProbeSettings, load: float) -> bool:
-    slow = settings.rtt and load <= FULL and (found.rtt is None or found.rtt >= settings.rtt.leave)
+def _fine(found: Figures, settings: ProbeSettings) -> bool:
+    slow = settings.rtt and found.unhindered is not None and found.unhindered >= settings.rtt.leave
     return found.pool.loss_bounds()[1] * 100 < settings.loss.leave and not slow

@@ -25,6 +25,9 @@ class TargetRecord:
     def __init__(self, spec: Target | None, window: Window) -> None:
         self.spec = spec
         self.window = window
+        # the answers while the link was not full
+        self.unhindered = Window(window.span)
+        self._full = False
         self.heard = NEVER
         # when the newest probe that was answered had been sent
         self.answered_sent = NEVER
@@ -57,6 +60,8 @@ class TargetRecord:
             self._measure(now - sent)
             if counts:
                 self.window.answered(now, now - sent)
+                if not self._full:
+                    self.unhindered.answered(now, now - sent)
 
     def _measure(self, rtt: float) -> None:
         if self.srtt is None:
@@ -109,9 +114,16 @@ class TargetRecord:
     def refusals(self, since: float) -> list[str]:
         return [why for when, why in self.negatives if when > since]
 
+    def fill(self, full: bool) -> None:
+        """Whether the link is full. That is known a little late: what was slow just before may have been its doing."""
+        self._full = full
+        if full:
+            self.unhindered.clear()
+
     def restart(self) -> None:
         """Count the loss from here on; probes on their way no longer count."""
         self.window.clear()
+        self.unhindered.clear()
         self._waiting = {seq: (sent, False) for seq, (sent, _counts) in self._waiting.items()}
 
     def shift(self, seconds: float, now: float) -> None:
