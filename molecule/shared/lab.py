@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
+import subprocess
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import comb
 from pathlib import Path
@@ -17,7 +20,8 @@ from typing import Any
 import testinfra
 from testinfra.host import Host
 
-TRAFFIC = Path(__file__).parent / "files" / "traffic.py"
+SHARED = Path(__file__).parent
+TRAFFIC = SHARED / "files" / "traffic.py"
 ACCESS_LOG = "/var/log/nginx/access.log"
 ACCESS_LINE = re.compile(
     r'^(?P<source>\S+) - - \[[^]]*\] "GET /(?P<tag>[^/ ]+)/\S* \S+" 200 connection=(?P<connection>\d+)$'
@@ -49,6 +53,23 @@ def run(name: str, command: str, *arguments: str) -> str:
 
 def run_json(name: str, command: str, *arguments: str) -> Any:
     return json.loads(run(name, command, *arguments))
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> float:
+    """Seconds it took until the condition held; raises AssertionError when it does not in time."""
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() < begun + seconds, f"not in {seconds} s: {inspect.getsource(condition).strip()}"
+        time.sleep(0.1)
+    return time.monotonic() - begun
+
+
+def reboot(name: str) -> None:
+    """Reboot one host as a machine is: nothing is kept but its disk; returns when it is up."""
+    command = ["ansible-playbook", str(SHARED / "reboot.yml"), f"--extra-vars=lab_rebooted={name}"]
+    command += [f"--inventory={path}" for path in (SHARED / "inventory", Path.cwd() / "inventory")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def new_tag() -> str:
