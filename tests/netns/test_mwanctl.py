@@ -70,8 +70,9 @@ def told(host: Host, *words: str, code: int = 0) -> Any:
     return json.loads(ctl(host, *words, "--json", code=code))
 
 
-def report(net: Topology, **states: str) -> None:
-    links = {name: {"state": state, "reason": "as written"} for name, state in states.items()}
+def report_down(net: Topology, link: str) -> None:
+    """As the prober does; the connections that the link has are given up."""
+    links = {link: {"state": "down", "reason": "as written", "released": "down"}}
     net.router.run(["tee", "/run/mwan/health.json"], input=json.dumps({"links": links}))
 
 
@@ -295,7 +296,7 @@ def test_every_socket_of_a_command_leaves_by_the_link(request: pytest.FixtureReq
     names = list(net.sources)
     with Engine(net, backend) as engine, AccessLogServer(net.server), EchoServer(net.server):
         engine.settle(mwan_rules=[{"name": "all", "source": "0.0.0.0/0", "link": names[1]}])
-        report(net, **{names[0]: "down"})
+        report_down(net, names[0])
         engine.settle()
         net.server.nft(PINGED)
         for link, source in net.sources.items():
