@@ -12,7 +12,10 @@ from .traffic import ECHO_PORT, Helper
 
 
 class Talk(Helper):
-    """A TCP or UDP connection to an EchoServer; `want` picks one that the server sees from that address."""
+    """A TCP or UDP connection to an EchoServer; `want` picks one that the server sees from that address.
+
+    `mark`: of its packets, set on the socket.
+    """
 
     def __init__(
         self,
@@ -22,6 +25,7 @@ class Talk(Helper):
         protocol: str = "tcp",
         want: str = "",
         source: str = "",
+        mark: int = 0,
         port: int = ECHO_PORT,
         timeout: float = 2.0,
     ) -> None:
@@ -31,6 +35,7 @@ class Talk(Helper):
             "port": port,
             "want": want,
             "source": source,
+            "mark": mark,
             "timeout": timeout,
         }
         super().__init__(client, "talk.py", json.dumps(job))

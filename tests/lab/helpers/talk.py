@@ -3,9 +3,9 @@
 """One connection to an echo server, spoken over when told.
 
 Argument: a JSON object with ``protocol``, ``destination``, ``port``, ``source`` (may be empty), ``want`` (the source
-address the server shall see; connections that show another one are given up, ATTEMPTS at most; empty: any) and
-``timeout`` (seconds for one answer). Prints ``ready``; for each line on standard input sends one message and prints
-the source address the server saw, ``timeout``, or the name of the error.
+address the server shall see; connections that show another one are given up, ATTEMPTS at most; empty: any), ``mark``
+(SO_MARK; 0: none) and ``timeout`` (seconds for one answer). Prints ``ready``; for each line on standard input sends one
+message and prints the source address the server saw, ``timeout``, or the name of the error.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class Talk:
         kind = socket.SOCK_STREAM if job["protocol"] == "tcp" else socket.SOCK_DGRAM
         self.sock = socket.socket(socket.AF_INET, kind)
         self.sock.settimeout(job["timeout"])
+        if job["mark"]:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, job["mark"])
         if job["source"]:
             self.sock.bind((job["source"], 0))
         self.sock.connect((job["destination"], job["port"]))
