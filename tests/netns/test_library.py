@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -82,6 +83,17 @@ def test_damaged_release_is_repaired(two_links, name):
         assert install(two_links)["changed"]
         assert two_links.router.run(["cat", path]).stdout == whole
         assert not install(two_links)["changed"]
+
+
+def test_role_without_the_service_installs_its_programs_and_nothing_of_the_service(two_links):
+    """All stays root's, and mwand is there for another supervisor."""
+    run_playbook(two_links, extra_vars={"mwan_python": sys.executable})
+    router = two_links.router
+    assert json.loads(router.run([f"{DIRECTORY}/current/mwand", "--check"]).stdout).keys() == {"isp_a", "isp_b"}
+    assert router.run(["stat", "--format=%A %U %G", "/etc/mwan/mwan.json"]).stdout == "-rw-r----- root root\n"
+    assert router.run(["stat", "--format=%A %U %G", "/run/mwan/lock"]).stdout == "-rw-r----- root root\n"
+    for absent in ("test -e /etc/systemd/system/mwan.service", "test -e /var/lib/mwan", "getent passwd mwan"):
+        assert router.run(absent, check=False).returncode != 0
 
 
 def test_command_restores_the_router_after_everything_was_flushed(two_links):
