@@ -53,6 +53,8 @@ class Campaign:
     rivals: bool
     trials: list[Trial]
     lock: threading.Lock
+    starting: threading.Lock = field(default_factory=threading.Lock)
+    _begun: int = 0
 
     def run(self, link: str, seed: int) -> None:
         random = Random(seed)
@@ -86,20 +88,24 @@ class Campaign:
 
     @contextmanager
     def _clients(self, link: str) -> Iterator[tuple[Clients, Newcomers]]:
+        """Their ports come round again; the destinations are others by then, so that no flow is one of before."""
         site = self.site
-        numbers = dict.fromkeys(PROTOCOLS, 1)
-        want, destinations = site.net.uplinks[link].source, site.destinations(link)
-        with (
-            Clients(
+        with self.starting, ExitStack() as stack:
+            self._begun += 1
+            turn = self._begun % len(site.destinations(link))
+            destinations = [*site.destinations(link)[turn:], *site.destinations(link)[:turn]]
+            flows = Clients(
                 site.net.client,
-                **numbers,
-                want=want,
+                **dict.fromkeys(PROTOCOLS, 1),
+                want=site.net.uplinks[link].source,
                 interval=QUESTIONS,
                 patience=2 * FLOWS_PATIENCE,
                 destinations=destinations,
-            ) as flows,
-            Newcomers(site.net.client, destinations[0], interval=CONNECTIONS) as newcomers,
-        ):
+            )
+            stack.enter_context(flows)
+            newcomers = stack.enter_context(Newcomers(site.net.client, destinations[-1], interval=CONNECTIONS))
+            ends = stack.pop_all()
+        with ends:
             yield flows, newcomers
 
     def _ours(self, trial: Trial, link: str, moment: Moment) -> None:
