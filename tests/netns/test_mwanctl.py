@@ -190,6 +190,11 @@ def test_other_users_are_told_what_they_lack(managed: Topology) -> None:
         done = managed.router.run([*as_nobody, *command(*words)], check=False)
         assert done.returncode == 1
         assert "Permission denied (you are not root)" in done.stderr
+    managed.router.run("chgrp 65534 /etc/mwan/mwan.json && chmod 750 /etc/mwan && chgrp 65534 /etc/mwan")
+    for words in (["status"], ["explain", "--to", "7.7.7.7"], ["links"]):
+        done = managed.router.run([*as_nobody, *command(*words)], check=False)
+        assert (done.returncode, done.stderr) == (0, ""), "who may read the configuration may look"
+        assert "isp_a" in done.stdout
 
 
 # where connections go
