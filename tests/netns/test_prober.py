@@ -196,7 +196,7 @@ def test_a_device_that_is_made_anew_is_probed_again(point_to_point: Topology) ->
         both_up(prober)
         with impair.hung_up(net, name):
             prober.wait_for(name, "down")
-            assert "does not exist" in prober.status()["links"][name]["reason"]
+            wait_until(lambda: "does not exist" in str(prober.status()["links"][name]["pending"]), 2)
         prober.wait_for(name, "up")
         prober.wait_settled()
         assert net.sources[name] in fetch_many(net.client, 40).sources

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,7 +46,7 @@ class Result:
     """What a pass did. `trouble` is empty when it succeeded; times are seconds.
 
     `loaded`: the firewall rules were loaded anew. `state` has the routes and rules that are set now, None where that
-    is not known.
+    is not known. `where` shows where a mistake of ours happened.
     """
 
     actions: list[str] = field(default_factory=list)
@@ -54,6 +55,7 @@ class Result:
     trouble: str = ""
     loaded: bool = False
     state: State | None = None
+    where: str = ""
 
 
 class Converging:
@@ -75,10 +77,11 @@ class Converging:
         except TROUBLES as exc:
             self._set = None
             return Result(actions, seconds=time.monotonic() - begun, trouble=str(exc))
-        except Exception:
+        except Exception as exc:
             # a mistake of ours must not end the watching; the journal shows where it is
             self._set = None
-            return Result(actions, seconds=time.monotonic() - begun, trouble=traceback.format_exc())
+            trouble, where = f"{type(exc).__name__}: {exc}", traceback.format_exc()
+            return Result(actions, seconds=time.monotonic() - begun, trouble=trouble, where=where)
         self._set = compiled(outcome.document, order)
         loaded = any(action.endswith(" rules") for action in outcome.actions)
         seconds = time.monotonic() - begun
@@ -90,7 +93,7 @@ class Converging:
         What fails here the flow meets again, and tells.
         """
         done = []
-        with self._router.lock():
+        with self._router.lock() if self._router.lock else nullcontext():
             for operation in steering(before, compiled(order.document, order), order.document):
                 try:
                     execute(self._router, operation)

@@ -316,6 +316,8 @@ class Daemon:
         self._counters.converged(result.seconds, bool(result.actions), not result.trouble)
         if result.trouble and result.trouble != before.trouble:
             self._tell("converge_failed", reason=result.trouble, duration=result.seconds)
+            if result.where:
+                self._equipment.journal.error(result.where)
         elif before.trouble and not result.trouble:
             self._tell("converge_recovered", reason="the router is as it should be again")
         for warning in result.warnings:

@@ -9,7 +9,7 @@ it fell silent, because silence may pass. Those of a link that others took over 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -23,7 +23,7 @@ from ..watch.judge import Change
 from .wording import iso
 
 SCHEMA = 1
-NEVER = float("inf")
+NEVER, AT_ONCE = float("inf"), float("-inf")
 NOT_PROBED = "not probed yet"
 
 
@@ -38,11 +38,12 @@ class Entry:
     released: str | None = None
     release_at: float = NEVER
     evidence: Mapping[str, Any] = field(default_factory=dict)
-    # since when better links serve in its place, None while they do not
+    # whether it has served new connections, and since when better links do in its place, None while they do not
+    served: bool = False
     waiting: float | None = None
 
     def dump(self) -> dict[str, Any]:
-        shown = ("reason", "released", "evidence")
+        shown = ("reason", "released", "evidence", "served")
         return {"state": self.state, "since": iso(self.since), **{key: getattr(self, key) for key in shown}}
 
 
@@ -58,6 +59,8 @@ class Overlay:
         self._links: Mapping[str, ResolvedLink] = {}
         self._drained: frozenset[str] = frozenset()
         self._entries: dict[str, Entry] = {}
+        # when settle() has something to do, unless it is another minute of the day before
+        self._due, self._minute = AT_ONCE, -1
         self._found = {name: entry for name, entry in adopted(found, now, wall).items() if entry}
         self.version = 0
 
@@ -72,7 +75,7 @@ class Overlay:
         self._links = {name: link for name, link in self._links.items() if name in entries}
         if entries != self._entries:
             self.version += 1
-        self._entries = entries
+        self._entries, self._due = entries, AT_ONCE
         self._delays = {name: settings.flush_delay for name, settings in document.probe_settings().items()}
         for name, entry in entries.items():
             if entry.state == "down" and not entry.released:
@@ -80,7 +83,8 @@ class Overlay:
 
     def resolved(self, links: Mapping[str, ResolvedLink], drained: frozenset[str]) -> None:
         """The configured links as they are now, and those that an operator drained."""
-        self._links, self._drained = links, drained
+        if (links, drained) != (self._links, self._drained):
+            self._links, self._drained, self._due = links, drained, AT_ONCE
 
     @property
     def states(self) -> dict[str, str]:
@@ -99,38 +103,63 @@ class Overlay:
         entry.release_at = NEVER
         if down:
             entry.release_at = now if change.immediate else now + self._delays[change.link]
+        self._due = AT_ONCE
         self.version += 1
 
     def settle(self, now: float, minute: int) -> None:
-        """Release what is due; `minute` of the day, local time. Nothing more is due before next_deadline()."""
+        """Release what is due; `minute` of the day, local time. Asked after every answer to a probe, so that it has to
+        be quick where there is nothing to do."""
+        if now < self._due and minute == self._minute:
+            return
         serving = self._serving()
+        if serving:
+            self._note_serving(serving, now)
         for name, entry in self._entries.items():
             before = entry.released
             if entry.state == "down":
-                entry.waiting = None
-                if now >= entry.release_at:
-                    entry.released, entry.release_at = "down", NEVER
-            elif serving and name in self._links:
+                self._give_up(entry, now)
+            elif serving:
                 self._fail_back(name, entry, serving, now, minute)
             if entry.released != before:
                 self.version += 1
+        self._due, self._minute = min(self._deadlines(now), default=NEVER), minute
 
     def _serving(self) -> Serving | None:
         complete = self._entries.keys() <= self._links.keys()
         return Serving(self._document, self.health(), self._links) if complete else None
 
+    def _note_serving(self, serving: Serving, now: float) -> None:
+        policies = self._document.policies
+        asked = {member.link for policy in policies for member in serving.tier(policy)}
+        able = {member.link for policy in policies for member in serving.members(policy)}
+        for name, entry in self._entries.items():
+            if name in asked and not entry.served:
+                entry.served = True
+                self.version += 1
+            if not entry.served or name not in able - asked or serving.rank(name) != FIRST:
+                entry.waiting = None
+            elif entry.waiting is None:
+                entry.waiting = now
+
+    @staticmethod
+    def _give_up(entry: Entry, now: float) -> None:
+        if now >= entry.release_at:
+            entry.released, entry.release_at = "down", NEVER
+
     def _fail_back(self, name: str, entry: Entry, serving: Serving, now: float, minute: int) -> None:
-        failback = self._document.failback(name)
-        waits = replaced(name, serving)
-        if not waits:
-            entry.waiting = None
-        elif entry.waiting is None:
-            entry.waiting = now
+        failback, waits = self._document.failback(name), entry.waiting is not None
         if entry.released == "failback" and not (failback and (waits or serving.rank(name) == SUSPECT)):
             entry.released = None
-        if entry.waiting is not None and failback and moves_something(failback) and not failback.manual:
+        if entry.waiting is not None and failback and by_itself(failback):
             due = now >= entry.waiting + failback.after and within(failback.window, minute)
             entry.released = "failback" if due else entry.released
+
+    def _deadlines(self, now: float) -> Iterator[float]:
+        for name, entry in self._entries.items():
+            yield entry.release_at
+            failback = self._document.failback(name)
+            if entry.waiting is not None and failback and by_itself(failback) and now < entry.waiting + failback.after:
+                yield entry.waiting + failback.after
 
     def fail_back(self, name: str) -> str:
         """Release the connections of a link now, as the operator says; returns why not, or nothing."""
@@ -150,8 +179,8 @@ class Overlay:
         return ""
 
     def next_deadline(self) -> float:
-        """When settle() releases something that silence cost; failback is as exact as settle() is called often."""
-        return min((entry.release_at for entry in self._entries.values()), default=NEVER)
+        """When settle() has something to do; a window of the day is met as exactly as settle() is called often."""
+        return self._due
 
     def health(self) -> Health:
         """With the operator's word."""
@@ -186,6 +215,7 @@ def _adopt(data: Any, now: float, wall: float) -> Entry | None:
         changed=now,
         released=released if fits else None,
         evidence=evidence if isinstance(evidence, Mapping) else {},
+        served=data.get("served") is True,
     )
 
 
@@ -197,16 +227,13 @@ def _epoch(text: Any, wall: float) -> float:
         return wall
 
 
-def replaced(name: str, serving: Serving) -> bool:
-    """Whether the link is well and still takes no new connections, because others are preferred."""
-    if serving.rank(name) != FIRST or serving.serves(name):
-        return False
-    policies = serving.document.policies
-    return any(member.link == name for policy in policies for member in serving.members(policy))
-
-
 def moves_something(failback: Failback) -> bool:
     return failback.tcp != "keep" or failback.other != "keep"
+
+
+def by_itself(failback: Failback) -> bool:
+    """Whether connections are moved without the operator's word."""
+    return moves_something(failback) and not failback.manual
 
 
 def within(window: tuple[int, int] | None, minute: int) -> bool:
