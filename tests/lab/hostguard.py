@@ -31,6 +31,7 @@ OURS = (
     "/usr/local/lib/mwan*",
     "/var/lib/mwan*",
     "/usr/local/*bin/mwan*",
+    "/usr/local/share/*/*/mwan*",
 )
 SYSCTLS = Path("/proc/sys/net/ipv4")
 # Counters, lifetimes and times of listing change by themselves.

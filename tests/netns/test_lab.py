@@ -231,11 +231,12 @@ def test_cables_have_unequal_indexes(two_links: Topology) -> None:
 
 @pytest.mark.parametrize("overlay", [True, False])
 def test_what_a_host_writes_stays_in_it(overlay: bool) -> None:
-    places = [
-        f"{where}/mwan-lab-proof" for where in ("/etc", "/etc/sysctl.d", "/usr/local/lib", "/usr/local/bin", "/run")
-    ]
+    new = "/usr/local/share/man/man8"
+    where = ["/etc", "/etc/sysctl.d", "/usr/local/lib", "/usr/local/bin", "/usr/local/share", new, "/run"]
+    places = [f"{directory}/mwan-lab-proof" for directory in where]
     with Lab() as lab:
         one, other = lab.host("one", overlay=overlay), lab.host("other", overlay=overlay)
+        one.run(["mkdir", "-p", new])
         one.run(["touch", *places])
         one.run(["ls", *places, "/etc/passwd"])
         assert other.run(["ls", *places], check=False).stdout == ""

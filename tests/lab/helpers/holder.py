@@ -29,8 +29,9 @@ CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 0x1000, 0x4000, 0x40000, 2
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 
-PRIVATE = ("/etc", "/usr/local/lib", "/usr/local/bin", "/usr/local/sbin", "/var/lib")
-# What an installed router would have left: a lab host is always a fresh machine.
+PRIVATE = ("/etc", "/usr/local/lib", "/usr/local/bin", "/usr/local/sbin", "/usr/local/share", "/var/lib")
+# What an installed router would have left: a lab host is always a fresh machine. Two of them whole, because the role
+# writes deeper in them than a directory is private without overlayfs.
 FORGET = (
     "/etc/mwan",
     "/etc/iproute2/rt_tables.d/mwan.conf",
@@ -41,6 +42,8 @@ FORGET = (
     "/var/lib/mwan",
     "/usr/local/bin/mwanctl",
     "/usr/local/sbin/mwanctl",
+    "/usr/local/share/man",
+    "/usr/local/share/bash-completion",
 )
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -86,7 +89,7 @@ def bind_entry(entry: Path, place: Path) -> None:
 
 
 def forget(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
