@@ -97,6 +97,7 @@ class Mwan3:
     settings: Mwan3Settings = Mwan3Settings()
     start: float = 0.0
     downs: list[float] = field(default_factory=list)
+    _target: int = 0
 
     def __post_init__(self) -> None:
         self._due = self.start
