@@ -172,15 +172,15 @@ class Simulation:
             pace = self.watch.pace(name, self.now)
             if pace is not before:
                 self._pace[name] = pace
-                self._schedule(name, 0.0 if pace.burst else pace.interval)
+                self._schedule(name, 0.0 if pace.burst else 1.0)
 
-    def _schedule(self, link: str, delay: float) -> None:
-        """Begin anew with this link's probes, spread over an interval."""
+    def _schedule(self, link: str, wait: float) -> None:
+        """Begin anew with this link's probes, spread over an interval; `wait`: for so many times their distance."""
         self._generation[link] += 1
         pace = self._pace[link]
         targets = [*range(len(self.settings[link].targets)), *([GATEWAY] if pace.gateway else [])]
         for place, target in enumerate(targets):
-            at = self.now + delay + place * pace.interval / len(targets)
+            at = self.now + (wait + place) * pace.interval / len(targets)
             self._plan(at, link, target, self._generation[link])
 
     def _plan(self, at: float, link: str, target: int, generation: int) -> None:

@@ -39,7 +39,7 @@ def dark(*spans: tuple[float, float]) -> Path:
 
 SCENES = [
     Scene("nothing happens", Path(), []),
-    Scene("most of a second without an answer", dark((50.03, 50.75)), []),
+    Scene("more than half a second without an answer", dark((50.03, 50.6)), []),
     Scene("a second and a half without an answer", dark((50.03, 51.6)), ["suspect", "up"]),
     Scene("a black hole", dark((50.03, 120)), OUTAGE),
     Scene("a black hole that stays", dark((50.03, FOREVER)), ["suspect", "down"]),
@@ -306,6 +306,14 @@ def test_a_link_that_is_slow_without_being_full_is_found_to_be_after_it_was_full
     simulation.watch.load("a", 0.8)
     assert simulation.run(180).states("a") == ["degraded"]
     assert 170 < simulation.seen[0].at < 173, "after as many probes as it takes"
+
+
+@pytest.mark.parametrize("adopted", [{}, {"a": "down", "b": "up"}], ids=["unknown", "adopted"])
+def test_a_link_that_never_answered_is_asked_no_more_often_than_others(adopted: dict[str, str]) -> None:
+    simulation = simulate({"a": dark((0, FOREVER)), "b": Path()}, 60, adopted=adopted)
+    assert simulation.watch.snapshot(60)["a"]["state"] == "down"
+    assert simulation.watch.pace("a", 60) == simulation.watch.pace("b", 60)
+    assert simulation.watch.pace("a", 60).interval == DEFAULT.interval
 
 
 def test_losses_of_an_outage_do_not_degrade_the_link_that_returns() -> None:

@@ -45,7 +45,7 @@ class Schedule:
     def follow(self, link: str, targets: Iterable[int], pace: Pace, now: float) -> None:
         """Ask these targets at this pace; what stays as it is goes on where it is.
 
-        A burst starts at once. After one the next probes are due in an interval.
+        A burst starts at once. After one the probes go on as far apart as they usually are.
         """
         listed = tuple(targets)
         before = self._paces.get(link)
@@ -56,7 +56,7 @@ class Schedule:
         share = pace.interval / max(1, len(listed))
         start = now
         if not pace.burst:
-            start += share * self._random() + (pace.interval if before else 0.0)
+            start += share * self._random() + (share if before else 0.0)
         for place, target in enumerate(listed):
             self._plan(start + place * share, link, target)
 

@@ -204,7 +204,8 @@ class Watch:
         usual, asked, burst = item.paces
         if item.pressed:
             return burst
-        return asked if item.ready and item.answered_sent <= self._wanted <= now else usual
+        witness = NEVER < self._wanted <= now and item.ready and item.answered_sent <= self._wanted
+        return asked if witness else usual
 
     @property
     def held(self) -> bool:
