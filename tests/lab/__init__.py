@@ -9,6 +9,7 @@ traffic    servers, connections, long-lived flows, floods
 clients    LAN clients that go on whatever happens, and what each saw of an outage
 impair     what goes wrong on a link
 ansible    how a router is configured
+console    how it is operated
 hostguard  the proof that the machine was left alone
 helpers    what runs inside the hosts
 

@@ -1,79 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
-"""The command line on a router: what it shows, what it explains, what it takes out of service, and by which link."""
+"""The command line on a router: what it shows, what it explains, and what it takes out of service."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from _mwan import cgroup
+from lab.ansible import run_module
 from lab.balance import about, policy
-from lab.engine import LIBRARY, Engine
-from lab.host import HELPERS, Host
+from lab.console import FILES, command, ctl, told
+from lab.engine import Engine
 from lab.impair import black_hole
 from lab.prober import Prober
 from lab.talk import Talk
 from lab.topology import Topology
 from lab.traffic import AccessLogServer, EchoServer, fetch_many
 
-FILES = LIBRARY.parents[1] / "roles" / "router" / "files"
 A, B = "5.5.5.5", "6.6.6.6"
 VOIP = {"name": "voip", "protocol": "udp", "destination_port": "5060-5061", "link": "isp_b"}
-UDP = """
-import socket, sys
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-    sock.settimeout(2)
-    sock.sendto(b"1", ("7.7.7.7", 7))
-    print(sock.recv(99).decode().split()[1])
-"""
-TCP = """
-import urllib.request
-print(urllib.request.urlopen("http://7.7.7.7/", timeout=2).read().decode())
-"""
-# every source of an echo request that arrives, remembered
-PINGED = """
-table inet seen {
-  set pinged { type ipv4_addr; flags dynamic; size 100; }
-  chain arriving {
-    type filter hook input priority 0
-    icmp type echo-request add @pinged { ip saddr }
-  }
-}
-"""
-
-
-def command(*words: str) -> list[str]:
-    """mwanctl out of the checkout."""
-    return [sys.executable, "-I", str(HELPERS / "mwand.py"), str(LIBRARY), str(FILES / "mwanctl"), *words]
-
-
-def ctl(host: Host, *words: str, code: int = 0, columns: int = 120) -> str:
-    """What it prints to either output; its exit code is `code`."""
-    done = host.run(["env", f"COLUMNS={columns}", *command(*words)], check=False)
-    assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
-    return done.stdout + done.stderr
-
-
-def told(host: Host, *words: str, code: int = 0) -> Any:
-    """The same as JSON."""
-    return json.loads(ctl(host, *words, "--json", code=code))
-
-
-def report_down(net: Topology, link: str) -> None:
-    """As the prober does; the connections that the link has are given up."""
-    links = {link: {"state": "down", "reason": "as written", "released": "down"}}
-    net.router.run(["tee", "/run/mwan/health.json"], input=json.dumps({"links": links}))
 
 
 @pytest.fixture
@@ -90,8 +42,6 @@ def managed(two_links: Topology) -> Iterator[Topology]:
 
 def test_installed_it_runs_by_itself(managed: Topology) -> None:
     """From the files that the library module installs, with the interpreter in its first line."""
-    from lab.ansible import run_module
-
     text = f"#!{sys.executable}\n{(FILES / 'mwanctl').read_text(encoding='utf-8')}"
     run_module(managed, "mwan_library", {"programs": {"mwanctl": text}})
     for words in (["status"], ["explain", "--to", "7.7.7.7"], ["diff"], ["use", "isp_a", "--", "true"]):
@@ -283,96 +233,6 @@ def test_the_last_link_is_drained_by_force_only(managed: Topology) -> None:
     assert ctl(managed.router, "status", "--check", code=2).startswith("MWAN CRITICAL")
 
 
-# one command by one link
-
-
-def groups_left() -> list[str]:
-    """Control groups of `use`, below that of this process, where the commands run by the lab begin."""
-    parent = cgroup._own_group()
-    found = [name for name in os.listdir(parent) if name.startswith(cgroup.PREFIX)]
-    os.close(parent)
-    return found
-
-
-@pytest.mark.parametrize("name", ["two_links", "shared_segment", "point_to_point"])
-def test_every_socket_of_a_command_leaves_by_the_link(request: pytest.FixtureRequest, backend: str, name: str) -> None:
-    """Also of a link that is drained or down, and whatever policies and rules say."""
-    net: Topology = request.getfixturevalue(name)
-    names = list(net.sources)
-    with Engine(net, backend) as engine, AccessLogServer(net.server), EchoServer(net.server):
-        engine.settle(mwan_rules=[{"name": "all", "source": "0.0.0.0/0", "link": names[1]}])
-        report_down(net, names[0])
-        engine.settle()
-        net.server.nft(PINGED)
-        for link, source in net.sources.items():
-            for script in (TCP, UDP):
-                assert ctl(net.router, "use", link, "--", sys.executable, "-c", script).strip() == source
-            net.server.run("nft flush set inet seen pinged")
-            ctl(net.router, "use", link, "--", "ping", "-c1", "-W2", "7.7.7.7")
-            assert pinged(net.server) == [source]
-        assert net.spoofed() == 0
-    assert groups_left() == []
-
-
-def pinged(server: Host) -> list[str]:
-    listing = json.loads(server.run("nft -j list set inet seen pinged").stdout)
-    return [address for item in listing["nftables"] for address in item.get("set", {}).get("elem", [])]
-
-
-def test_connections_of_a_command_are_pinned_to_the_link(managed: Topology) -> None:
-    def pins() -> dict[str, int]:
-        return {name: link["connections"] for name, link in told(managed.router, "status")["links"].items()}
-
-    with AccessLogServer(managed.server):
-        before = pins()
-        for _unused in range(3):
-            ctl(managed.router, "use", "isp_b", "--", sys.executable, "-c", TCP)
-        assert pins() == {**before, "isp_b": before["isp_b"] + 3}
-
-
-def test_the_innermost_use_decides(managed: Topology) -> None:
-    with AccessLogServer(managed.server):
-        inner = command("use", "isp_b", "--", sys.executable, "-c", TCP)
-        assert ctl(managed.router, "use", "isp_a", "--", *inner).strip() == B
-    assert groups_left() == []
-
-
-def test_the_exit_code_is_the_commands(managed: Topology) -> None:
-    commands = {"true": 0, "sh -c exit\\ 7": 7, "sh -c kill\\ -9\\ $$": 137, "no-such-program": 127, "/etc/passwd": 126}
-    for words, code in commands.items():
-        ctl(managed.router, "use", "isp_a", "--", *shlex.split(words), code=code)
-    assert groups_left() == []
-
-
-def test_signals_reach_the_command(managed: Topology) -> None:
-    script = "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.1; done"
-    running = managed.router.popen(command("use", "isp_a", "--", "sh", "-c", script))
-    assert running.stdout is not None
-    assert running.stdout.readline() == "ready\n"
-    running.send_signal(signal.SIGTERM)
-    assert running.communicate(timeout=10)[0] == "told\n"
-    assert running.returncode == 3
-
-
-def test_what_goes_on_in_the_background_keeps_the_link(managed: Topology) -> None:
-    """Its group stays as long as it does, and goes with the next command."""
-    with AccessLogServer(managed.server):
-        script = f"(sleep 1; {sys.executable} -c '{TCP}' > /run/seen) > /dev/null 2>&1 &"
-        assert "live on, and keep using isp_b" in ctl(managed.router, "use", "isp_b", "--", "sh", "-c", script)
-        assert len(groups_left()) == 1
-        time.sleep(2)
-        assert managed.router.run("cat /run/seen").stdout.strip() == B
-    ctl(managed.router, "use", "isp_a", "--", "true")
-    assert groups_left() == []
-
-
-def test_a_link_that_leads_nowhere_refuses_and_says_so(managed: Topology) -> None:
-    managed.router.ip("link set wan1 down")
-    text = ctl(managed.router, "use", "isp_a", "--", sys.executable, "-c", UDP, code=1)
-    assert "isp_a leads nowhere now: device wan1 is down" in text
-    assert "PermissionError" in text, "and does not go by another link"
-
-
 # the shell, and the manual
 
 
@@ -410,17 +270,16 @@ def test_bash_completes(managed: Topology) -> None:
         assert offered <= found if " -- " in line else found == offered, (line, found)
 
 
-def test_every_command_and_option_is_completed_and_in_the_manual() -> None:
-    usage = subprocess.run(command("--help"), capture_output=True, text=True, check=True).stdout
-    commands = set(re.findall(r"^    ([a-z-]+)(?: |$)", usage, re.MULTILINE))
+def test_every_command_and_option_is_completed_and_in_the_manual(two_links: Topology) -> None:
+    commands = set(re.findall(r"^    ([a-z-]+)(?: |$)", ctl(two_links.router, "--help"), re.MULTILINE))
     assert {"status", "use", "check-config"} < commands
     manual = (FILES / "mwanctl.8").read_text(encoding="utf-8")
     completion = (FILES / "mwanctl.bash").read_text(encoding="utf-8")
     for name in commands:
         assert f".It Cm {name}" in manual
         assert f"[{name}]=" in completion
-        text = subprocess.run(command(name, "--help"), capture_output=True, text=True, check=True).stdout
-        for option in set(re.findall(r"--([a-z-]+)", text.partition("options:")[2])) - {"help", "json"}:
+        options = ctl(two_links.router, name, "--help").partition("options:")[2]
+        for option in set(re.findall(r"--([a-z-]+)", options)) - {"help", "json"}:
             assert f"\\-{option}" in manual or option in ("number", "follow"), (name, option)
             assert f"--{option}" in completion, (name, option)
 
