@@ -89,6 +89,19 @@ def test_only_its_group_may_hold_the_lock() -> None:
     assert run("router", "stat --format='%A %G' /run/mwan/lock") == "-rw-r----- mwan\n"
 
 
+def test_a_document_it_may_not_read_is_read_when_it_may() -> None:
+    run("router", "chown root:root /etc/mwan/mwan.json && systemctl restart mwan")
+    assert "Permission denied" in unit("StatusText")
+
+    run("router", "chgrp mwan /etc/mwan/mwan.json")
+    wait_until(lambda: unit("StatusText") == "2 links, all well", 5)
+
+
+def test_it_tells_metrics_where_it_was_asked_to() -> None:
+    for told in ("cat /run/mwan/mwan.prom", "curl --silent --fail http://127.0.0.1:9783/metrics"):
+        assert 'mwan_link_state{link="isp_a",device="wan1",state="up"} ' in run("router", told)
+
+
 def test_reload_keeps_the_process_and_repairs_what_is_missing() -> None:
     process = unit("MainPID")
     before = kept()

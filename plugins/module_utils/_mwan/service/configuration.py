@@ -66,4 +66,5 @@ def _stamp(path: str) -> tuple[int, int, int]:
         found = os.stat(path)
     except OSError:
         return 0, 0, 0
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    # of the inode, whose time also moves when a file that could not be read is given to us
+    return found.st_ctime_ns, found.st_ino, found.st_size
