@@ -67,6 +67,11 @@ def test_it_is_ready_and_watched() -> None:
     assert unit("WatchdogUSec") == "30s"
 
 
+def test_it_tells_metrics_where_it_was_asked_to() -> None:
+    for told in ("cat /run/mwan/mwan.prom", "curl --silent --fail http://127.0.0.1:9783/metrics"):
+        assert 'mwan_link_state{link="isp_a",device="wan1",state="up"} ' in run("router", told)
+
+
 def test_it_has_two_capabilities_and_no_more() -> None:
     status = dict(line.split(":\t", 1) for line in run("router", "cat /proc/%s/status", unit("MainPID")).splitlines())
     user = run("router", "id --user mwan").strip()
@@ -95,11 +100,6 @@ def test_a_document_it_may_not_read_is_read_when_it_may() -> None:
 
     run("router", "chgrp mwan /etc/mwan/mwan.json")
     wait_until(lambda: unit("StatusText") == "2 links, all well", 5)
-
-
-def test_it_tells_metrics_where_it_was_asked_to() -> None:
-    for told in ("cat /run/mwan/mwan.prom", "curl --silent --fail http://127.0.0.1:9783/metrics"):
-        assert 'mwan_link_state{link="isp_a",device="wan1",state="up"} ' in run("router", told)
 
 
 def test_reload_keeps_the_process_and_repairs_what_is_missing() -> None:
