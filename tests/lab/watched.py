@@ -15,6 +15,7 @@ from .traffic import AccessLogServer, EchoServer
 
 # What most tests ask does not depend on how long a link must be stable before it returns.
 BRISK = {"up_after": 1, "damping": {"longest": 1}}
+FLOWS = {"tcp": 3, "udp": 3, "icmp": 2}  # of a client, to see with what a failure does
 
 
 @contextmanager
@@ -29,3 +30,10 @@ def watched(
                 prober.wait_for(link, "up")
             prober.wait_settled()
             yield prober
+
+
+def happened(prober: Prober) -> list[str]:
+    """All that the prober told of, in its order, but for the first state of each link: "isp_a up suspect", "hold"."""
+    words = ("link", "before", "after")
+    events = [event for event in prober.events() if event["before"] != "unknown"]
+    return [" ".join(event[word] for word in words if event[word]) or event["event"] for event in events]
