@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from .clients import Clients, Outage
 from .impair import Moment
 
-FLOWS = {"tcp": 3, "udp": 3, "icmp": 2}
+FLOWS: dict[str, Any] = {"tcp": 3, "udp": 3, "icmp": 2}
 HAPPY = 0.6  # seconds without an answer that a busy machine alone explains; they ask every 50 ms
 RESET_ONCE = {"tcp": {1}, "udp": {0}, "icmp": {0}}
 
