@@ -18,6 +18,7 @@ from _mwan.errors import KernelError
 from _mwan.service.eventlog import EventLog
 from _mwan.service.hooks import programs, run
 from _mwan.service.journal import Journal, encoded
+from _mwan.service.main import Mistakes
 from _mwan.service.notify import Manager
 from _mwan.service.ruleset import of_ours
 
@@ -51,6 +52,22 @@ def test_lines_get_fields_where_the_journal_listens(tmp_path: Path) -> None:
 
 def test_a_field_of_several_lines_has_its_length_before_it() -> None:
     assert encoded("MESSAGE", "one\ntwo") == b"MESSAGE\n" + struct.pack("<Q", 7) + b"one\ntwo\n"
+
+
+def test_a_mistake_is_told_once_with_its_place() -> None:
+    said: list[str] = []
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(Mistakes(Journal(stream=False, write=said.append)))
+        for _time in range(3):
+            loop.call_soon(int, "five")
+        await asyncio.sleep(0)
+
+    asyncio.run(serve())
+    assert len(said) == 1
+    assert "invalid literal for int()" in said[0]
+    assert "Traceback" in said[0]
 
 
 # the service manager

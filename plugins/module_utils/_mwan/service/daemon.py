@@ -47,6 +47,8 @@ from .teller import Teller
 LAG = 0.25
 # between looks at the files, the time of day and the load
 LOOK = 1.0
+# between two lines on the process's own lateness
+QUIET = 60.0
 RESTING = ("suspect", "down")
 
 
@@ -91,6 +93,7 @@ class Daemon:
         self._alarm: asyncio.TimerHandle | None = None
         # when the loop was to wake up next, to look at the files, and when it gave a sign of life
         self._planned = self._look_at = self._signed = now
+        self._lagged = now - QUIET
         self._waking = self._ready = self._closed = self._held = self._steer = False
         self._ordered = -1
 
@@ -132,7 +135,9 @@ class Daemon:
         if late > LAG:
             self._planned = now
             self._watch.lag(late, now)
-            self._equipment.journal.warning(f"the process stood still for {late:.1f} s; no link is blamed for it")
+            if now >= self._lagged + QUIET:
+                self._lagged = now
+                self._equipment.journal.warning(f"the process stood still for {late:.1f} s; no link is blamed for it")
         self._wake()
 
     def ground_moved(self, now: float, looked: bool) -> None:

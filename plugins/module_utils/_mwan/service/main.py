@@ -10,9 +10,11 @@ import fcntl
 import os
 import resource
 import signal
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any
+from contextlib import contextmanager
+from typing import Any
 
 from .. import host, local, netlink, store
 from ..errors import KernelError
@@ -49,16 +51,22 @@ def serve(run: Runner, version: str, listen: str | None, textfile: str | None) -
     return 0
 
 
-def only_one() -> IO[str]:
-    """The lock of the one process there may be, held until it is closed; raises KernelError."""
-    os.makedirs(os.path.dirname(LOCK), mode=0o755, exist_ok=True)
-    handle = open(LOCK, "a", encoding="ascii")  # noqa: SIM115  (the caller's to close)
+@contextmanager
+def only_one() -> Iterator[None]:
+    """Hold the lock of the one process there may be; raises KernelError."""
+    lock = local.open_lock(LOCK)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(lock)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _take(lock: int) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        handle.close()
         raise KernelError("lock", LOCK, "another mwand runs") from None
-    return handle
 
 
 async def _serve(run: Runner, version: str, address: tuple[str, int] | None, textfile: str | None) -> None:
@@ -66,6 +74,7 @@ async def _serve(run: Runner, version: str, address: tuple[str, int] | None, tex
     with ThreadPoolExecutor(1, "converge") as executor:
         equipment = _equipment(run, version, executor, loop)
         daemon = Daemon(equipment, loop)
+        loop.set_exception_handler(Mistakes(equipment.journal))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
         loop.add_signal_handler(signal.SIGHUP, daemon.reload)
@@ -100,6 +109,21 @@ def _equipment(run: Runner, version: str, executor: ThreadPoolExecutor, loop: as
         hooks=Hooks,
         version=version,
     )
+
+
+class Mistakes:
+    """Logs what a callback raised: a mistake of ours, which must not end the watching. Each is told once in a row."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal, self._last = journal, ""
+
+    def __call__(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        exc = context.get("exception")
+        where = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__)) if exc else ""
+        text = f"{context.get('message')}\n{where}".rstrip()
+        if text != self._last:
+            self._last = text
+            self._journal.error(text)
 
 
 class Senses:
