@@ -50,6 +50,8 @@ PAIR = Firewall(
     ),
 )
 
+GIVEN_UP = PAIR.resetting({0x100: True, 0x200: False, 0x300: True})
+
 # A host that has rules of its own: Docker-like, in the hooks we use and in one we do not.
 FOREIGN = """\
 *mangle
@@ -143,12 +145,28 @@ def tables():
         return set(names.read().split())
 
 
-def test_rendered_text_is_what_replace_installs():
-    Iptables().replace(PAIR)
-    installed = save("-t", "mangle"), save("-t", "nat")
+@pytest.mark.parametrize(("firewall", "kept_in"), [(PAIR, {"mangle", "nat"}), (GIVEN_UP, {"mangle", "nat", "filter"})])
+def test_rendered_text_is_what_replace_installs(firewall, kept_in):
+    Iptables().replace(firewall)
+    assert tables() == kept_in
+    installed = [save("-t", table) for table in sorted(kept_in)]
     with namespace():
-        restore(Iptables().render(PAIR), "--noflush")
-        assert (save("-t", "mangle"), save("-t", "nat")) == installed
+        restore(Iptables().render(firewall), "--noflush")
+        assert [save("-t", table) for table in sorted(kept_in)] == installed
+
+
+def test_packets_are_left_without_a_mark_only_while_they_are_answered(monkeypatch):
+    written = []
+    write = iptables._write_table
+    monkeypatch.setattr(iptables, "_write_table", lambda *work: (written.append(work[1]), write(*work)))
+    fewer = PAIR.resetting({0x100: True})
+    for firewall in (PAIR, fewer, GIVEN_UP, fewer, PAIR, GIVEN_UP):
+        Iptables().replace(firewall)
+    Iptables().remove()
+    pairs = [table for table in written if table != "nat"]
+    assert " ".join(pairs) == (
+        "mangle filter mangle filter mangle mangle filter mangle filter filter mangle mangle filter"
+    )
 
 
 def test_pair_installs_the_rules_of_each_concern():
@@ -274,9 +292,10 @@ def test_legacy_is_in_use_once_a_table_holds_a_rule():
     assert legacy_in_use()
 
 
-def test_capabilities_do_without_the_list_of_tables(monkeypatch):
+@pytest.mark.parametrize("firewall", [PAIR, GIVEN_UP], ids=["", "connections given up"])
+def test_capabilities_do_without_the_list_of_tables(monkeypatch, firewall):
     """As the prober runs: CAP_NET_ADMIN opens the tables, but not the list of them, which is root's."""
-    Iptables().replace(PAIR)
+    Iptables().replace(firewall)
     listing, before = Iptables().listing(), tables()
     with tempfile.TemporaryDirectory() as directory:
         lock = Path(directory, "xtables.lock")
@@ -290,6 +309,7 @@ def test_capabilities_do_without_the_list_of_tables(monkeypatch):
             Iptables().replace(dataclasses.replace(PAIR, snat=()))
             assert Iptables().listing() not in ("", listing)
     assert tables() == before
+    assert not [rule for rule in save("-t", "filter") if "MWAN" in rule]
     assert legacy_in_use()
 
 

@@ -134,6 +134,37 @@ def test_attempt_to_connect_goes_on_over_another_link(two_links: Topology, backe
         assert max(fetched.durations) > 0.9, "none of them met the dead link"
 
 
+def test_what_a_rule_leads_to_the_link_is_let_alone(two_links: Topology, backend: str) -> None:
+    """It would be led there again, and finds the link alive before the prober trusts it."""
+    net = two_links
+    rule = {"name": "vpn", "destination": "7.7.7.99", "link": "isp_a"}
+    with (
+        managed(net, backend, mwan_rules=[rule]) as engine,
+        AccessLogServer(net.server),
+        Talk(net.client, "7.7.7.99") as ruled,
+        Talk(net.client, want=A) as other,
+    ):
+        with impair.black_hole(net, "isp_a"):
+            release(engine, isp_a="down/down")
+            failures = fetch_many(net.client, 2, "7.7.7.99", timeout=2.5).failures
+            assert [failure["error"] for failure in failures] == ["timeout"] * 2, "not refused"
+        assert (ruled.ask(), other.ask()) == (A, "ECONNRESET")
+        assert dict(fetch_many(net.client, 2, "7.7.7.99").sources) == {A: 2}
+
+
+def test_what_a_rule_leads_to_one_router_of_a_segment_is_let_alone(shared_segment: Topology, backend: str) -> None:
+    net = shared_segment
+    source = net.sources["router1"]
+    rule = {"name": "vpn", "destination": "7.7.7.99", "link": "router1"}
+    with (
+        managed(net, backend, mwan_rules=[rule]) as engine,
+        Talk(net.client, "7.7.7.99") as ruled,
+        Talk(net.client, want=source) as other,
+    ):
+        release(engine, router1="down/down")
+        assert (ruled.ask(), other.ask()) == (source, "ECONNRESET")
+
+
 def test_own_connections_are_reset_but_not_marked_ones(two_links: Topology, backend: str) -> None:
     """The link works, so whoever is not reset is answered; a probe over TCP carries the link's mark."""
     net = two_links

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from _mwan import store
 from _mwan.desired import compile_state
 from _mwan.resolve import ResolvedLink
 from hypothesis import assume, given, note
+from hypothesis import strategies as st
 from unit import worlds
 from unit.model_kernel import ModelRouter
 from unit.walk import Packet, Way, lookup, pin, translated
@@ -82,6 +84,32 @@ def check_all_pinned(seen: list[dict[tuple[str, str | None], bool]]) -> None:
         assert all(state.values()), state
 
 
+def policies_lead_to(router: ModelRouter) -> set[int]:
+    """The marks that new connections led by policies get."""
+    links = {rule.table for rule in router.routing.rules() if rule.mark is not None}
+    ways = [way for way in new_ways(router).values() if way.table >= 1000 and way.table not in links]
+    found = [pin(firewall, *hop) for way in ways for hop in way.hops for firewall in router.loaded()]
+    return {link.mark for link in found if link}
+
+
+def given_up(router: ModelRouter) -> dict[str, Any]:
+    """What is reset now, what was forgotten so far, and where new connections are led meanwhile."""
+    return {
+        "reset": {reset.mark for firewall in router.loaded() for reset in firewall.resets},
+        "forgotten": [which for which in router.routing.flushed if which.part],
+        "led to": policies_lead_to(router),
+    }
+
+
+def check_given_up(seen: list[dict[str, Any]]) -> None:
+    """Only links that no policy leads to: a connection that begins is not taken for one that was there."""
+    for state in seen:
+        assert not state["reset"] & state["led to"], state
+    for before, state in pairwise(seen):
+        forgotten = {which.mark for which in state["forgotten"][len(before["forgotten"]) :]}
+        assert not forgotten & state["led to"], state
+
+
 def translations(router: ModelRouter) -> dict[tuple[str, str], bool]:
     found: dict[tuple[str, str], bool] = {}
     for firewall in router.loaded():
@@ -140,3 +168,26 @@ def test_no_step_leaves_a_connection_without_its_way(
     check_pinned([state["pinned"] for state in seen])
     check_all_pinned([state["leaving"] for state in seen[1:]])
     check_translated([state["translated"] for state in seen])
+
+
+THREE_LINKS = {
+    "links": [
+        {"name": "isp_a", "device": "wan1", "gateway": "5.5.5.1"},
+        {"name": "isp_b", "device": "wan2", "gateway": "6.6.6.1"},
+        {"name": "lte", "device": "ppp0"},
+    ],
+    "policies": [
+        {"name": "balanced", "members": [{"link": "isp_a"}, {"link": "isp_b"}, {"link": "lte", "tier": 2}],
+         "failback": {"tcp": "reset", "other": "reroute"}},
+        {"name": "voice", "members": [{"link": "isp_b"}, {"link": "lte"}],
+         "failback": {"tcp": "reset", "other": "reroute"}},
+    ],
+    "default_policy": "balanced",
+    "rules": [{"name": "voip", "protocol": "udp", "destination_port": "5060", "policy": "voice"}],
+}  # fmt: skip
+words = st.fixed_dictionaries({name: worlds.health_words() for name in ("isp_a", "isp_b", "lte")})
+
+
+@given(words, words)
+def test_connections_are_given_up_only_where_no_policy_leads(health: Any, next_health: Any) -> None:
+    check_given_up(change((THREE_LINKS, {}, health), (THREE_LINKS, {}, next_health), given_up))

@@ -76,7 +76,9 @@ def wished(stored: Document, wish: Mapping[str, Any]) -> Document:
 
 
 def set_health(router: ModelRouter, states: Mapping[str, str]) -> None:
-    links = {name: {"state": state} for name, state in states.items()}
+    """Each link's state, and after a slash by which word its connections are released."""
+    words = {name: state.partition("/") for name, state in states.items()}
+    links = {name: {"state": state, "released": released or None} for name, (state, _slash, released) in words.items()}
     router.files.texts[store.HEALTH] = json.dumps({"links": links})
 
 
@@ -214,5 +216,9 @@ def machines() -> st.SearchStrategy[dict[str, Any]]:
 
 
 def healths() -> st.SearchStrategy[dict[str, str]]:
-    states = st.sampled_from(("up", "down", "drained", "suspect", "degraded"))
-    return st.dictionaries(st.sampled_from(NAMES), states, max_size=3)
+    return st.dictionaries(st.sampled_from(NAMES), health_words(), max_size=3)
+
+
+def health_words() -> st.SearchStrategy[str]:
+    """As `set_health` takes them; the word on release may be one that no longer fits."""
+    return st.sampled_from(("up", "down", "drained", "suspect", "degraded", "down/down", "up/failback", "up/down"))

@@ -33,12 +33,14 @@ IP_DST, PROTO_NUM = 1 << 1, 1 << 3
 # linux/netfilter/nf_conntrack_common.h
 SEEN_REPLY = 1 << 1
 TCP = socket.IPPROTO_TCP
-# A filter knows one protocol, and none but the named one. These are what a LAN sends out: ICMP, IP in IP, UDP, DCCP,
-# IPv6 in IP, GRE, ESP, AH, L2TP, SCTP, UDP-Lite.
-OTHER_PROTOCOLS = 1, 4, 17, 33, 41, 47, 50, 51, 115, 132, 136
+# A filter takes one protocol and no negation. These are what a LAN sends out beside TCP, most frequent first: UDP,
+# ICMP, ESP, GRE, AH, IPv6 in IP, IP in IP, L2TP, SCTP, UDP-Lite, DCCP.
+OTHER_PROTOCOLS = 17, 1, 50, 47, 51, 41, 4, 115, 132, 136, 33
 # What the kernel answers to a filter it cannot delete by: since 6.12 it can, from 5.8 on it says so, and before it
 # misses the rest of what it takes for the one connection to delete.
 UNFILTERED = errno.EOPNOTSUPP, errno.EINVAL
+# A connection may end by itself meanwhile; one that a flowtable carries is left to it, as some kernels do.
+GONE = errno.ENOENT, errno.EBUSY
 BATCH = 200  # deletions in one piece; their errors, if all fail, fit the socket's buffer
 
 
@@ -52,7 +54,11 @@ class Conntrack:
         self._channel.close()
 
     def forget(self, which: Marked) -> None:
-        """Delete these connections, in the kernel where it can: 2 ms for a hundred thousand, else one by one."""
+        """Delete these connections: in the kernel where it can, else one by one.
+
+        A request takes the kernel 0.2 ms, 6 ms where it tracks 100,000 connections, and 1 us for each it deletes. One
+        by one, each that has the mark takes 6 us.
+        """
         try:
             for selection in selections(which):
                 self._channel.request(CT_DELETE, 0, _message(selection))
@@ -67,10 +73,6 @@ class Conntrack:
         for start in range(0, len(entries), BATCH):
             messages = [_message(_identity(entry)) for entry in entries[start : start + BATCH]]
             self._channel.requests(CT_DELETE, messages, GONE)
-
-
-# A connection may end by itself meanwhile; one that a flowtable carries is left to it, as kernels before 6.5 do.
-GONE = errno.ENOENT, errno.EBUSY
 
 
 def _message(content: bytes) -> bytes:

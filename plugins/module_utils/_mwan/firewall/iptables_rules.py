@@ -137,16 +137,20 @@ def _translation(nat: SourceNat) -> Extension:
 
 def _resets(firewall: Firewall) -> Iterator[Rule]:
     answer = Extension("REJECT", (("reject-with", "tcp-reset"),))
-    yield from _forwarded_to_be_reset(firewall, "MWAN_FORWARD", answer)
+    yield from _forwarded_to_be_reset(firewall, "MWAN_FORWARD", answer, out=True)
     yield from _own_to_be_reset(firewall, "MWAN_OUTPUT", answer)
 
 
-def _forwarded_to_be_reset(firewall: Firewall, chain: str, target: Extension) -> Iterator[Rule]:
+def _forwarded_to_be_reset(firewall: Firewall, chain: str, target: Extension, out: bool = False) -> Iterator[Rule]:
+    """`out`: and not led to the same link again, as far as that is known."""
     for reset in firewall.resets:
         matches = _to_be_reset(reset, firewall.mask)
-        yield Rule(chain, target, matches, "tcp", in_device="!" + reset.device)
+        others = None if reset.gateway or not out else "!" + reset.device
+        if reset.gateway and out and reset.realm is not None:
+            matches = (*matches, Extension("realm", (("realm", f"!{hex(reset.realm)}"),)))
+        yield Rule(chain, target, matches, "tcp", in_device="!" + reset.device, out_device=others)
         for network in reset.networks:
-            yield Rule(chain, target, matches, "tcp", network, reset.device)
+            yield Rule(chain, target, matches, "tcp", network, reset.device, others)
 
 
 def _own_to_be_reset(firewall: Firewall, chain: str, target: Extension) -> Iterator[Rule]:

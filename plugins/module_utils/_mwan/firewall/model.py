@@ -65,14 +65,17 @@ class SourceNat:
 class Reset:
     """Answer those who began a TCP connection pinned to `mark`, so that they begin anew over another link.
 
-    Who began it beyond `device` (but for its own `networks`, whose hosts need no gateway) has no other way here, and is
-    left alone, as is who is asked. What was never answered is left to be forgotten: a client that tries again does not
-    take a reset for a refusal. `own`: connections of the router itself, too, but not those of sockets that set a packet
-    mark of ours, as the prober's do. A reset that passes is let through, or else the far end would never hear of it.
+    Let alone is who would be led to this very link again (by `device`, or `gateway` and `realm`, as in FirewallLink),
+    as a rule may have it; who is asked; and who began it from beyond `device`, but for its own `networks`, whose hosts
+    need no gateway. So is a connection that was never answered: it is forgotten, and the next attempt takes another
+    link. `own`: connections of the router itself, too, but not those of sockets that set a packet mark of ours, as the
+    prober's do. A reset that passes is let through, or else the far end would never hear of it.
     """
 
     mark: int
     device: str
+    gateway: str | None = None
+    realm: int | None = None
     networks: tuple[str, ...] = ()
     own: bool = True
 
@@ -129,14 +132,9 @@ class Firewall:
 
     def resetting(self, own: Mapping[int, bool]) -> Firewall:
         """This firewall with resets for the links of these marks."""
-        by_mark = {link.mark: link for link in reversed(self.links)}
-        return replace(
-            self,
-            resets=tuple(
-                Reset(mark, by_mark[mark].device, _collapsed(by_mark[mark].networks), own[mark])
-                for mark in sorted(own.keys() & by_mark.keys())
-            ),
-        )
+        links = {link.mark: link for link in reversed(self.links)}
+        found = [(links[mark], with_own) for mark, with_own in sorted(own.items()) if mark in links]
+        return replace(self, resets=tuple(_reset(link, with_own) for link, with_own in found))
 
     def keeping(self, old: Firewall) -> Firewall:
         """This firewall, and the links of `old` that go; of the resets those that were there before.
@@ -162,6 +160,10 @@ class Firewall:
         common = replace(self, resets=tuple(reset for reset in self.resets if reset in old.resets))
         # staying links first: they are the fallback of a device they share
         return replace(common, links=staying + kept, snat=self.snat + snat) if kept else common
+
+
+def _reset(link: FirewallLink, own: bool) -> Reset:
+    return Reset(link.mark, link.device, link.gateway, link.realm, _collapsed(link.networks), own)
 
 
 def _collapsed(networks: Iterable[str]) -> tuple[str, ...]:

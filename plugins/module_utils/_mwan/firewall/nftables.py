@@ -201,8 +201,10 @@ def _reset_chains(firewall: Firewall) -> Iterator[str]:
     for reset in firewall.resets:
         neighbours = "ip saddr != {{ {} }} ".format(", ".join(reset.networks)) if reset.networks else ""
         beyond = f'iifname "{reset.device}" {neighbours}return'
+        gateway = f"rt ip nexthop {reset.gateway} " if reset.gateway else ""
+        again = f'oifname "{reset.device}" {gateway}return'
         yield _chain(f"unmarked_{names[reset.mark]}", [beyond, "accept"])
-        yield _chain(f"reset_{names[reset.mark]}", [beyond, reject])
+        yield _chain(f"reset_{names[reset.mark]}", [beyond, again, reject])
 
 
 def _reset_map(firewall: Firewall, verdict: str) -> str:
