@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from _mwan import local
 from _mwan.errors import KernelError
+from _mwan.service import main
 
 PROBER, STRANGER = 65533, 65532  # of nobody
 
@@ -73,6 +74,16 @@ def test_lock_is_not_followed_to_another_file(lock: Path) -> None:
     with pytest.raises(KernelError, match="Too many levels of symbolic links"), local.exclusive():
         pass
     assert not other.exists()
+
+
+def test_second_prober_is_refused_whoever_made_the_lock(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that root started by hand leaves a lock which the one of the service can take."""
+    monkeypatch.setattr(main, "LOCK", str(lock))
+    with main.only_one():
+        assert taking(lock, PROBER).returncode == 9
+        with pytest.raises(KernelError, match="another mwand runs"), main.only_one():
+            pass
+    assert taking(lock, PROBER).returncode == 0
 
 
 @pytest.mark.usefixtures("lock")

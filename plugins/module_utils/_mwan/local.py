@@ -92,7 +92,7 @@ def _replace(path: str, text: str, mode: int) -> None:
 @contextmanager
 def exclusive() -> Iterator[None]:
     """Hold the router's lock; raises KernelError when another run keeps it for LOCK_WAIT seconds."""
-    lock = _open_lock()
+    lock = open_lock(LOCK)
     try:
         _wait_for(lock)
         yield
@@ -100,20 +100,20 @@ def exclusive() -> Iterator[None]:
         os.close(lock)
 
 
-def _open_lock() -> int:
-    """A descriptor to hold the lock by; raises KernelError.
+def open_lock(path: str) -> int:
+    """A descriptor to hold a lock by; raises KernelError.
 
     flock(2) is content with one that only reads, so who may read the file could block every run: nobody but its owner
     and the group that its directory passes on, whoever makes it, and with whatever umask.
     """
     try:
-        os.makedirs(os.path.dirname(LOCK), mode=0o755, exist_ok=True)
-        lock = os.open(LOCK, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        lock = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
         found = os.fstat(lock)
         if os.geteuid() in (0, found.st_uid) and stat.S_IMODE(found.st_mode) != PRIVATE:
             os.fchmod(lock, PRIVATE)
     except OSError as exc:
-        raise KernelError("open", LOCK, str(exc.strerror)) from exc
+        raise KernelError("open", path, str(exc.strerror)) from exc
     return lock
 
 
