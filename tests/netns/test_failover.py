@@ -158,6 +158,22 @@ def test_gateway_dead_while_the_carrier_stays(two_links: Topology) -> None:
         wait_back(prober, net, "isp_a")
 
 
+def test_provider_that_says_it_has_no_way_on(two_links: Topology) -> None:
+    """Then half the silence is enough."""
+    net = two_links
+    with (
+        watched(net) as prober,
+        Clients(net.client, **FLOWS, want=A) as clients,
+        impair.inject(impair.unreachable, net, "isp_a") as told,
+    ):
+        prober.wait_for("isp_a", "down", DOWN)
+        event = next(event for event in prober.events() if event["after"] == "down")
+        assert "negative: No route to host (says 5.5.5.1), gateway answers" in event["reason"]
+        assert event["evidence"]["limit"] == 1.0
+        seen = clients.outages(told.moment, patience=ANSWERED)
+        assert (seen_from(seen), breaks(seen)["tcp"]) == ({B}, RESET["tcp"])
+
+
 def test_on_down_keep_touches_no_connection(two_links: Topology) -> None:
     """Who would rather wait for the link to come back goes on where it was."""
     net = two_links

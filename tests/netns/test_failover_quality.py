@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
-"""Links that answer, but badly: loss, delay and full buffers degrade a link where settings say so, and are no outage."""
+"""Links that answer, but badly: loss, delay and full buffers are no outage, and degrade a link where settings say."""
 
 from __future__ import annotations
 
