@@ -45,8 +45,8 @@ def declare(engine: Engine, **variables: Any) -> None:
 
 
 def both_up(prober: Prober) -> None:
-    for link in prober.states():
-        prober.wait_for(link, "up")
+    """Also where they have only just been declared."""
+    wait_until(lambda: list(prober.states().values()) == ["up", "up"], 10)
     prober.wait_settled()
 
 
