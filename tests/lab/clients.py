@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -98,25 +98,6 @@ class Outage:
     resets: int
     reconnects: int
     longest_gap: float  # from that moment until it was looked at
-
-
-def seen_from(outages: Iterable[Outage]) -> set[str | None]:
-    """The source addresses of the first answers; None among them if a flow has none yet."""
-    return {outage.after for outage in outages}
-
-
-def slowest(outages: Iterable[Outage]) -> float:
-    """Seconds until the last of them was answered again."""
-    return max(float("inf") if outage.seconds is None else outage.seconds for outage in outages)
-
-
-def breaks(outages: Iterable[Outage]) -> dict[str, list[str]]:
-    """The errors that each protocol's flows met; those that met none are left out."""
-    met: dict[str, list[str]] = {}
-    for outage in outages:
-        if outage.breaks:
-            met.setdefault(outage.protocol, []).extend(outage.breaks)
-    return met
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,15 @@ def resets(outages: Iterable[Outage]) -> dict[str, set[int]]:
     return found
 
 
+def breaks(outages: Iterable[Outage]) -> dict[str, list[str]]:
+    """The errors that each protocol's flows met; protocols that met none are left out."""
+    met: dict[str, list[str]] = {}
+    for outage in outages:
+        if outage.breaks:
+            met.setdefault(outage.protocol, []).extend(outage.breaks)
+    return met
+
+
 def disturbed(clients: Clients, since: Moment) -> list[Outage]:
     """The flows that have moved, broken off or waited since then."""
     return [

@@ -15,7 +15,6 @@ from .traffic import AccessLogServer, EchoServer
 
 # What most tests ask does not depend on how long a link must be stable before it returns.
 BRISK = {"up_after": 1, "damping": {"longest": 1}}
-FLOWS = {"tcp": 3, "udp": 3, "icmp": 2}  # of a client, to see with what a failure does
 
 
 @contextmanager

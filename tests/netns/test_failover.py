@@ -12,12 +12,13 @@ from collections.abc import Sequence
 
 import pytest
 from lab import impair, topology
-from lab.clients import Attempt, Clients, Newcomers, breaks, outage_of, seen_from, slowest
+from lab.clients import Attempt, Clients, Newcomers, outage_of
 from lab.impair import Flapping, Moment
 from lab.prober import Prober
+from lab.seen import FLOWS, breaks, disturbed, slowest, sources
 from lab.topology import Direction, Topology
 from lab.traffic import fetch_many
-from lab.watched import FLOWS, happened, watched
+from lab.watched import happened, watched
 
 A, B = "5.5.5.5", "6.6.6.6"
 FAST = {"profile": "fast"}
@@ -25,7 +26,6 @@ RESET = {"tcp": ["ECONNRESET"] * FLOWS["tcp"]}  # once each
 REFUSED = "EHOSTUNREACH"  # what a packet is told that comes after the kernel knows and before it is led away
 # seconds
 AT_ONCE, SUSPECTED, DOWN, ANSWERED = 2.0, 3.0, 6.0, 8.0
-HICCUP = 0.7  # of a machine that has much else to do
 
 
 def failed_for(newcomers: Newcomers, moment: Moment) -> float:
@@ -41,17 +41,11 @@ def assert_new_connections(net: Topology, *expected: str) -> None:
     assert (set(fetched.sources), fetched.failures) == (set(expected), [])
 
 
-def assert_undisturbed(clients: Clients, moment: Moment, source: str) -> None:
-    seen = clients.outages(moment)
-    assert (seen_from(seen), breaks(seen)) == ({source}, {})
-    assert max(outage.longest_gap for outage in seen) < HICCUP
-
-
 def assert_moved(clients: Clients, moment: Moment) -> None:
     """The kernel said so: all are answered by way of the other link."""
     seen = clients.outages(moment, patience=ANSWERED)
     met = breaks(seen)
-    assert (seen_from(seen), met.pop("tcp")) == ({B}, RESET["tcp"])
+    assert (sources(seen), met.pop("tcp")) == ({B}, RESET["tcp"])
     assert {why for errors in met.values() for why in errors} <= {REFUSED}
     assert slowest(seen) < SUSPECTED
 
@@ -77,8 +71,8 @@ def test_carrier_loss(two_links: Topology, backend: str) -> None:
         cut.undo()
         wait_back(prober, net, "isp_a")
         assert cut.over is not None
-        assert seen_from(clients.outages(cut.over, patience=AT_ONCE)) == {B}, "what has moved stays"
-        assert_undisturbed(neighbours, cut.moment, B)
+        assert sources(clients.outages(cut.over, patience=AT_ONCE)) == {B}, "what has moved stays"
+        assert disturbed(neighbours, cut.moment) == []
         assert failed_for(newcomers, cut.moment) < AT_ONCE
         assert happened(prober) == ["isp_a up down", "isp_a down up"]
 
@@ -110,16 +104,16 @@ def test_black_hole(two_links: Topology, backend: str) -> None:
         prober.wait_for("isp_a", "suspect", SUSPECTED)
         prober.wait_settled()
         assert_new_connections(net, B)
-        assert seen_from(clients.outages(hole.moment)) == {None}, "what is only suspected is not moved"
+        assert sources(clients.outages(hole.moment)) == {None}, "what is only suspected is not moved"
         prober.wait_for("isp_a", "down", DOWN)
         seen = clients.outages(hole.moment, patience=ANSWERED)
-        assert (seen_from(seen), breaks(seen)) == ({B}, RESET)
+        assert (sources(seen), breaks(seen)) == ({B}, RESET)
         assert slowest(seen) < ANSWERED
         hole.undo()
         wait_back(prober, net, "isp_a")
         assert hole.over is not None
-        assert seen_from(clients.outages(hole.over, patience=AT_ONCE)) == {B}, "what has moved stays"
-        assert_undisturbed(neighbours, hole.moment, B)
+        assert sources(clients.outages(hole.over, patience=AT_ONCE)) == {B}, "what has moved stays"
+        assert disturbed(neighbours, hole.moment) == []
         assert failed_for(newcomers, hole.moment) < SUSPECTED
         assert happened(prober) == ["isp_a up suspect", "isp_a suspect down", "isp_a down up"]
         assert "gateway answers" in next(event["reason"] for event in prober.events() if event["after"] == "down")
@@ -136,7 +130,7 @@ def test_one_way_loss(two_links: Topology, direction: Direction) -> None:
     ):
         prober.wait_for("isp_a", "down", DOWN)
         seen = clients.outages(loss.moment, patience=ANSWERED)
-        assert (seen_from(seen), breaks(seen)) == ({B}, RESET)
+        assert (sources(seen), breaks(seen)) == ({B}, RESET)
         assert failed_for(newcomers, loss.moment) < SUSPECTED
         assert happened(prober) == ["isp_a up suspect", "isp_a suspect down"]
 
@@ -151,7 +145,7 @@ def test_gateway_dead_while_the_carrier_stays(two_links: Topology) -> None:
     ):
         prober.wait_for("isp_a", "down", DOWN)
         seen = clients.outages(dead.moment, patience=ANSWERED)
-        assert (seen_from(seen), breaks(seen)) == ({B}, RESET)
+        assert (sources(seen), breaks(seen)) == ({B}, RESET)
         assert failed_for(newcomers, dead.moment) < SUSPECTED
         assert "gateway is silent" in next(event["reason"] for event in prober.events() if event["after"] == "down")
         dead.undo()
@@ -171,7 +165,7 @@ def test_provider_that_says_it_has_no_way_on(two_links: Topology) -> None:
         assert "negative: No route to host (says 5.5.5.1), gateway answers" in event["reason"]
         assert event["evidence"]["limit"] == 1.0
         seen = clients.outages(told.moment, patience=ANSWERED)
-        assert (seen_from(seen), breaks(seen)["tcp"]) == ({B}, RESET["tcp"])
+        assert (sources(seen), breaks(seen)["tcp"]) == ({B}, RESET["tcp"])
 
 
 def test_on_down_keep_touches_no_connection(two_links: Topology) -> None:
@@ -189,10 +183,10 @@ def test_on_down_keep_touches_no_connection(two_links: Topology) -> None:
         assert_new_connections(net, B)
         time.sleep(0.5)
         waiting = clients.outages(hole.moment)
-        assert (seen_from(waiting), breaks(waiting)) == ({None}, {})
+        assert (sources(waiting), breaks(waiting)) == ({None}, {})
         hole.undo()
         seen = clients.outages(hole.moment, patience=ANSWERED)
-        assert (seen_from(seen), breaks(seen), {outage.reconnects for outage in seen}) == ({A}, {}, {0})
+        assert (sources(seen), breaks(seen), {outage.reconnects for outage in seen}) == ({A}, {}, {0})
 
 
 def test_blackout_that_is_over_before_flush_delay_kills_nothing(two_links: Topology) -> None:
@@ -207,9 +201,9 @@ def test_blackout_that_is_over_before_flush_delay_kills_nothing(two_links: Topol
         assert_new_connections(net, B)
         hole.undo()
         seen = clients.outages(hole.moment, patience=ANSWERED)
-        assert (seen_from(seen), breaks(seen)) == ({A}, {})
+        assert (sources(seen), breaks(seen)) == ({A}, {})
         wait_back(prober, net, "isp_a")
-        assert seen_from(clients.outages(hole.moment)) == {A}
+        assert sources(clients.outages(hole.moment)) == {A}
 
 
 def test_flapping_carrier_is_damped(two_links: Topology) -> None:
@@ -229,7 +223,7 @@ def test_flapping_carrier_is_damped(two_links: Topology) -> None:
         assert happened(prober) == ["isp_a up down", "isp_a down up"] * 2
         assert 0.9 < waited[0] < 3
         assert 1.9 < waited[1] < 4
-        assert_undisturbed(neighbours, flapping.moments[0], B)
+        assert disturbed(neighbours, flapping.moments[0]) == []
         assert [attempt for attempt in newcomers.told() if not attempt.answered] == []
 
 
@@ -245,4 +239,4 @@ def test_flapping_provider_is_a_bad_link(two_links: Topology) -> None:
         prober.wait_settled()
         assert_new_connections(net, B)
         assert happened(prober) == ["isp_a up degraded"]
-        assert_undisturbed(neighbours, flapping.moments[0], B)
+        assert disturbed(neighbours, flapping.moments[0]) == []

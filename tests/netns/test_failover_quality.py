@@ -7,11 +7,12 @@ from __future__ import annotations
 import time
 
 from lab import impair, topology
-from lab.clients import Clients, breaks, seen_from
+from lab.clients import Clients
 from lab.prober import Prober
+from lab.seen import FLOWS, breaks, sources
 from lab.topology import Topology
 from lab.traffic import fetch_many, saturated
-from lab.watched import FLOWS, happened, watched
+from lab.watched import happened, watched
 
 A, B, C = "5.5.5.5", "6.6.6.6", "4.4.4.4"
 # more probes than by default, so that the loss is known sooner
@@ -52,7 +53,7 @@ def test_bad_links_are_no_outage() -> None:
             fetched = fetch_many(net.client, 60)
             assert (set(fetched.sources), fetched.failures) == ({B, C}, [])
             seen = clients.outages(step.moment, patience=5)
-            assert (seen_from(seen), breaks(seen)) == ({A}, {}), "its connections stay"
+            assert (sources(seen), breaks(seen)) == ({A}, {}), "its connections stay"
             assert prober.status()["links"]["isp_a"]["reason"].startswith("round trip ")
         lossy(net, prober, "isp_b", "isp_c")
         prober.wait_for("isp_a", "up", FORGIVEN)
