@@ -111,11 +111,15 @@ Event = Union[LinkEvent, AddressEvent, NeighbourEvent, OwnRuleEvent, OwnRouteEve
 
 @dataclass(frozen=True)
 class Watched:
-    """What to tell of: devices by name (also ones that do not exist yet), gateways as (device, address), table ids."""
+    """What to tell of: devices by name (also ones that do not exist yet), gateways as (device, address), table ids.
+
+    `legacy`: the firewall rules are in tables of legacy iptables, of which the kernel tells nobody.
+    """
 
     devices: frozenset[str] = frozenset()
     gateways: frozenset[tuple[str, str]] = frozenset()
     tables: frozenset[int] = frozenset()
+    legacy: bool = False
 
 
 class Reader:

@@ -21,6 +21,7 @@ def watched(document: Document, links: Mapping[str, ResolvedLink]) -> Watched:
         devices=frozenset(link.device for link in document.links),
         gateways=frozenset((link.device, link.gateway) for link in links.values() if link.gateway),
         tables=frozenset(table_names(document)),
+        legacy=document.backend == "iptables",
     )
 
 

@@ -22,7 +22,7 @@ from ..events import Watched
 from ..firewall.nftables import Runner
 from ..monitor import Monitor
 from .configuration import Configuration, stamp
-from .converging import Converging
+from .converging import Converging, Order, Result
 from .daemon import Daemon, Equipment
 from .eventlog import EventLog
 from .exposition import Exposition, Textfile, listening_address, page_of
@@ -31,7 +31,7 @@ from .hooks import Hooks
 from .journal import Journal
 from .named import make_probe
 from .notify import Manager
-from .ruleset import RulesetMonitor
+from .ruleset import LegacyMonitor, RulesetMonitor
 
 LOCK = "/run/mwan/mwand.lock"
 
@@ -95,13 +95,20 @@ async def _serve(run: Runner, version: str, address: tuple[str, int] | None, tex
 def _equipment(run: Runner, version: str, executor: ThreadPoolExecutor, loop: asyncio.AbstractEventLoop) -> Equipment:
     router, events = host.open_router(run), EventLog()
     events.load()
-    converging = Converging(router)
+    converging, legacy = Converging(router), LegacyMonitor(loop)
+
+    def perform(order: Order) -> asyncio.Future[Result]:
+        work = loop.run_in_executor(executor, converging.run, order)
+        # a pass has seen what others did, and knows what it did itself
+        work.add_done_callback(lambda _work: legacy.look())
+        return work
+
     return Equipment(
         files=router.files,
         eyes=netlink.Netlink(),
-        open_monitor=lambda tell: Senses(tell, loop),
+        open_monitor=lambda tell: Senses(tell, legacy, loop),
         make_probe=make_probe,
-        perform=lambda order: loop.run_in_executor(executor, converging.run, order),
+        perform=perform,
         configuration=Configuration(router.files, stamp),
         journal=Journal(),
         manager=Manager(),
@@ -129,20 +136,25 @@ class Mistakes:
 class Senses:
     """What the kernel tells, of routing and of the firewall."""
 
-    def __init__(self, tell: Callable[[Told], object], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, tell: Callable[[Told], object], legacy: LegacyMonitor, loop: asyncio.AbstractEventLoop) -> None:
+        self._touched = lambda: tell(RulesetTouched())
         self._routing = Monitor(Watched(), tell, loop)
-        self._ruleset = RulesetMonitor(lambda: tell(RulesetTouched()), loop)
+        self._ruleset = RulesetMonitor(self._touched, loop)
+        self._legacy = legacy
 
     def start(self) -> None:
         self._routing.start()
         self._ruleset.start()
+        self._legacy.start(self._touched)
 
     def watch(self, watched: Watched) -> None:
         self._routing.watch(watched)
+        self._legacy.watch(watched.legacy)
 
     def close(self) -> None:
         self._routing.close()
         self._ruleset.close()
+        self._legacy.watch(False)
 
 
 def allow_descriptors() -> None:

@@ -1,15 +1,18 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Notices when somebody touches our nftables table: "flush ruleset" is how most configurations begin."""
+"""Notices when somebody touches our firewall rules: "flush ruleset" is how most configurations begin."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from .. import rtnl
+from ..errors import KernelError
+from ..firewall.iptables import sizes
 from ..firewall.nftables import TABLE
 from ..traffic import ATTRIBUTE, NETLINK_NETFILTER, NFGENMSG
 
@@ -20,6 +23,7 @@ TABLE_NAME = 1
 NFT_MSG_NEWGEN = 15
 OURS = TABLE.split()[1].encode() + b"\0"
 FIRST = rtnl.HEADER.size + NFGENMSG.size
+LOOK = 1.0  # seconds between looks at legacy tables
 TURN = 100  # datagrams read before the loop may do something else
 
 
@@ -63,6 +67,41 @@ class RulesetMonitor:
                 continue
             touched = touched or (sender == 0 and any(of_ours(datagram)))
         if touched:
+            self._tell()
+
+
+class LegacyMonitor:
+    """Calls `tell` when the legacy tables that hold our rules have another size than when they were last looked at."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sizes: Callable[[], object] = sizes) -> None:
+        self._loop, self._sizes = loop, sizes
+        self._tell: Callable[[], object] = self.look
+        self._before: object = None
+        self._next: asyncio.TimerHandle | None = None
+
+    def start(self, tell: Callable[[], object]) -> None:
+        """Nothing is told before watch() says so."""
+        self._tell = tell
+
+    def watch(self, wanted: bool) -> None:
+        """Look from now on, or no longer."""
+        if wanted and not self._next:
+            self._again()
+        elif self._next and not wanted:
+            self._next.cancel()
+            self._next, self._before = None, None
+
+    def look(self) -> bool:
+        """Take the tables as they are for good; returns whether they had changed."""
+        if self._next:
+            with suppress(KernelError):
+                before, self._before = self._before, self._sizes()
+                return before not in (None, self._before)
+        return False
+
+    def _again(self) -> None:
+        self._next = self._loop.call_later(LOOK, self._again)
+        if self.look():
             self._tell()
 
 
