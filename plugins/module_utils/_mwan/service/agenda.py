@@ -14,9 +14,10 @@ GAP = 0.2
 CHECK = 60.0
 # after a failed run, and between repairs of what somebody keeps changing: doubled each time
 RETRY, LONGEST_RETRY = 1.0, 60.0
-REPAIR, LONGEST_REPAIR = 0.2, 30.0
-# Repairs that are further apart than this do not count as a fight.
-PEACE = 60.0
+REPAIR, LONGEST_REPAIR = 0.2, 10.0
+# Repairs that are further apart than this do not count as a fight: a job that reloads the host's firewall each minute
+# shall find us as quick as the first time.
+PEACE = 30.0
 
 
 class Reason(Enum):
