@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -20,6 +20,8 @@ from .engine import LIBRARY
 from .host import HELPERS, Host, LabError
 
 PROGRAM = LIBRARY.parents[1] / "roles" / "router" / "files" / "mwand"
+CHECKOUT = (sys.executable, "-I", str(HELPERS / "mwand.py"), str(LIBRARY), str(PROGRAM))
+INSTALLED = ("/usr/local/lib/mwan/current/mwand",)
 _serial = count(1)
 
 
@@ -27,9 +29,17 @@ class Prober:
     """Runs from its construction, which returns once it has converged the router, until stop() or kill().
 
     Close what it started with the host at the latest. `arguments` are the program's; `environment` is added to its own.
+    The program is the one of the checkout, or what the role has installed.
     """
 
-    def __init__(self, host: Host, *arguments: str, ready: bool = True, **environment: str) -> None:
+    def __init__(
+        self,
+        host: Host,
+        *arguments: str,
+        ready: bool = True,
+        program: Sequence[str] = CHECKOUT,
+        **environment: str,
+    ) -> None:
         self.host = host
         number = next(_serial)
         self._log = host.state / f"mwand-{number}.log"
@@ -38,9 +48,8 @@ class Prober:
         self.said: list[str] = []
         words = {"NOTIFY_SOCKET": str(host.state / f"notify-{number}"), **environment}
         command = ["env", *(f"{key}={value}" for key, value in words.items())]
-        program = [sys.executable, "-I", str(HELPERS / "mwand.py"), str(LIBRARY), str(PROGRAM), *arguments]
         with self._log.open("w", encoding="utf-8") as log:
-            self._process = host.popen([*command, *program], stdout=log, stderr=subprocess.STDOUT)
+            self._process = host.popen([*command, *program, *arguments], stdout=log, stderr=subprocess.STDOUT)
         if ready:
             self.wait_said("READY=1")
 

@@ -37,11 +37,20 @@ def leftovers(directory: Path) -> list[str]:
     return found
 
 
-def test_demo_meets_its_expectations(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("demo", "backend", "failing", "sources"),
+    [
+        ("two-links", "iptables", "isp_b", ("5.5.5.5", "6.6.6.6")),
+        ("shared-segment", "nftables", "router2", ("192.168.122.65", "192.168.122.66")),
+    ],
+)
+def test_demo_meets_its_expectations(
+    tmp_path: Path, demo: str, backend: str, failing: str, sources: tuple[str, str]
+) -> None:
     done = subprocess.run(
         DEMO,
         cwd=CHECKOUT,
-        env=environment(tmp_path, BACKEND="iptables", COLUMNS="80"),
+        env=environment(tmp_path, DEMO=demo, BACKEND=backend, COLUMNS="80"),
         capture_output=True,
         text=True,
         timeout=240,
@@ -49,11 +58,26 @@ def test_demo_meets_its_expectations(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^All \d+ expectations were met\.", done.stdout, re.MULTILINE)
-    assert re.search(r"^ +\d+  5\.5\.5\.5 - - \[", done.stdout, re.MULTILINE)
-    assert re.search(r"^ +\d+  6\.6\.6\.6 - - \[", done.stdout, re.MULTILINE)
+    for source in sources:
+        assert re.search(rf"^ +\d+  {source} - - \[", done.stdout, re.MULTILINE)
+    assert_dark(done.stdout, failing, sources[0])
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "\x1b" not in done.stdout
     assert leftovers(tmp_path) == []
+
+
+def assert_dark(page: str, failing: str, survivor: str) -> None:
+    """What the page says of the provider that goes dark, and of its return."""
+    parts = re.split(r"^\d+  (.+)$", page, flags=re.MULTILINE)
+    acts = dict(zip(parts[1::2], parts[2::2], strict=True))
+    dark = acts[f"{failing} goes dark, without a word"]
+    assert re.search(rf"said of {failing}: suspect after \S+ m?s, down after [12]\.\d s", dark)
+    assert re.search(r"\d+ new connections were tried meanwhile: \d+ failed, the last of them", " ".join(dark.split()))
+    assert re.search(rf"^  TCP +5 +\d.* +\d.* s +{survivor}$", dark, re.MULTILINE)
+    for name in ("UDP", "ping"):
+        assert re.search(rf"^  {name} +5 +- +\d.* s +{survivor}$", dark, re.MULTILINE)
+    assert re.search(rf"^  {failing} +\S+ +down ", dark, re.MULTILINE)
+    assert re.search(rf" {failing} +down -> up ", acts[f"The provider of {failing} forwards again"])
 
 
 def test_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:

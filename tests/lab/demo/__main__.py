@@ -28,7 +28,7 @@ from types import FrameType
 from .. import hostguard
 from ..host import LabError
 from .acts import Acts
-from .scenes import SCENES, Scene
+from .scenes import SCENES, UP_AFTER, Scene
 from .show import Screen
 
 BACKENDS = ("nftables", "iptables")
@@ -88,6 +88,8 @@ def play(wanted: Settings, screen: Screen) -> bool:
     weights = (3, 1)
     with scene.build(clients=9, weights=weights) as topology:
         topology.variables["mwan_firewall_backend"] = wanted.backend
+        topology.variables["mwan_probe"] = {"up_after": UP_AFTER}
+        topology.variables["mwan_python"] = sys.executable
         acts = Acts(topology, scene, screen, wanted.connections)
         acts.play()
     left = topology.lab.leftovers()

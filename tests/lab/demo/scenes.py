@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from .. import impair
 from ..host import LabError
 from ..topology import Topology, shared_segment, two_links
+from .noticed import Allowed
 
 POLICY_ROUTES = "ip route show table mwan_balanced"
-LONGEST_WAIT = 90.0
-# The kernel trusts a neighbour for up to 1.5 times this before it asks again. Its default is 30 s.
-REACHABLE_MS = 3000
+LONGEST_WAIT = 60.0
+UP_AFTER = 2
+# With the prober's default profile, silence is down after 2 s, and connections are given up 1 s later. A TCP client
+# then meets the reset with what it sends again, which may be as long after as it has waited before.
+TOLD = Allowed(new=1.0, tcp=3.0, other=2.0)
+SILENT = Allowed(new=2.0, tcp=8.0, other=5.0)
 
 TWO_LINKS = """
  nine clients       +--------+ wan1 5.5.5.5 --- 5.5.5.1 [isp_a] --+
@@ -56,32 +60,9 @@ class Scene:
     drawing: str
     failing: str
     outage: str  # what happens, in a heading
-    meaning: str  # what that is to the kernel
-    evidence: str  # a command that shows it on the router
+    meaning: str  # what that is to the router
     fail: Callable[[Topology, str], impair.Impairment]
-    notices_at_once: bool
-
-    def prepare(self, topology: Topology) -> None:
-        """What the demo changes on the router beside the playbook, told to the reader in `meaning`."""
-        if not self.notices_at_once:
-            device = topology.uplinks[self.failing].device
-            topology.router.sysctl(f"net.ipv4.neigh.{device}.base_reachable_time_ms", REACHABLE_MS)
-
-    def wait_until_noticed(self, topology: Topology) -> float:
-        """Seconds until the kernel knows that the link does not work."""
-        return wait(lambda: not self._usable(topology), "the kernel did not notice that the link failed")
-
-    def wait_until_back(self, topology: Topology) -> float:
-        """Seconds until the kernel knows that it works again."""
-        return wait(lambda: self._usable(topology), "the kernel did not notice that the link is back")
-
-    def _usable(self, topology: Topology) -> bool:
-        uplink = topology.uplinks[self.failing]
-        if self.notices_at_once:
-            (device,) = topology.router.ip_json(f"link show dev {uplink.device}")
-            return "LOWER_UP" in device["flags"]
-        (entry,) = topology.router.ip_json(f"neigh show to {uplink.gateway} dev {uplink.device}")
-        return not {"FAILED", "INCOMPLETE"} & set(entry["state"])
+    allowed: Allowed  # until clients are served again
 
 
 SCENES = {
@@ -92,23 +73,22 @@ SCENES = {
         failing="isp_b",
         outage="The cable of isp_b is pulled",
         meaning="wan2 has lost its carrier. The kernel skips routes over it at once, because the role set "
-        "ignore_routes_with_linkdown; nothing has to run for that.",
-        evidence=POLICY_ROUTES,
+        "ignore_routes_with_linkdown; nothing has to run for that. It tells the prober, which gives up what is pinned "
+        "to the link: TCP connections are reset, so that clients connect anew, and the rest is forgotten, so that its "
+        "next packet takes the other link.",
         fail=impair.cable_pulled,
-        notices_at_once=True,
+        allowed=TOLD,
     ),
     "shared-segment": Scene(
         title="two provider routers on one device",
         build=shared_segment,
         drawing=SHARED_SEGMENT,
         failing="router2",
-        outage="router2 goes dark",
-        meaning="router2 is behind a switch, so wan0 keeps its carrier: the kernel learns of it only when router2 no "
-        "longer answers ARP. From then on it skips router2, because the role set fib_multipath_use_neigh. It trusts "
-        "an answer for up to 45 s, then asks for 8 s more; so that you need not wait, the demo has shortened the "
-        "45 s to 4.5 s (neigh/wan0/base_reachable_time_ms).",
-        evidence="ip neigh show dev wan0",
+        outage="router2 is unplugged from the switch",
+        meaning="wan0 keeps its carrier, because the cable is router2's own, and router1 is on the same device: all "
+        "that tells the router is silence. Without the prober the kernel would notice, too, but only when it no longer "
+        "trusts router2's last ARP answer (after up to 45 s) and has asked for 8 s in vain.",
         fail=impair.provider_unplugged,
-        notices_at_once=False,
+        allowed=SILENT,
     ),
 }
