@@ -22,7 +22,7 @@ FLOWS = 5  # of each protocol, over each link
 INTERVAL = 0.05
 LONGEST_SILENCE = 2.0  # seconds, of a client whose link is well, on a machine that may be busy
 UNDISTURBED = 0.3  # seconds of new connections before an outage
-ARRIVALS = 0.02  # seconds between them
+ARRIVALS = 0.03  # seconds between them; their ports come round after 15 s
 
 
 class Outages(Stage):
@@ -133,7 +133,7 @@ class Outages(Stage):
         others = [source for name, source in self.net.sources.items() if name != failing]
         for item in found:
             words = f"all {item.flows} {item.name} clients are answered again within {allowed.of(item.protocol):.0f} s"
-            self.check(item.met(set(others), allowed), f"{words}, from {', '.join(sorted(item.sources))}")
+            self.check(item.met(set(others), allowed), f"{words}, from {', '.join(sorted(item.sources)) or 'nowhere'}")
         self.check_undisturbed([name for name in clients if name != failing], clients, moment)
 
     def check_undisturbed(self, names: list[str], clients: dict[str, Clients], moment: Moment) -> None:
