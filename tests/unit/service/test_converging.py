@@ -119,6 +119,18 @@ def test_a_document_that_is_no_good_is_stood_in_for_and_left_as_it_is() -> None:
     assert any("dev wan2" in action for action in result.actions)
 
 
+def test_what_a_run_would_store_does_not_take_the_place_of_a_document_that_is_no_good() -> None:
+    """A device that comes late brings sysctls, whose values a run remembers in the document."""
+    shown = ModelRouter(facts(wan2=None))
+    apply(shown, TWO_LINKS)
+    shown.set_facts(facts())
+    good = order(shown)
+    shown.files.texts[store.DOCUMENT] = "{"
+    result = Converging(shown.ports).run(good)
+    assert any("wan2/ignore_routes_with_linkdown" in action for action in result.actions)
+    assert shown.files.texts[store.DOCUMENT] == "{"
+
+
 def test_what_the_kernel_refuses_is_told() -> None:
     shown = router()
     shown.faults.refuse = shown.faults.writes + 2

@@ -81,7 +81,9 @@ def test_carrier_loss_needs_no_delay() -> None:
     with world(wish(1, 1)).start() as shown:
         shown.run(5)
         shown.device("wan1", carrier=False)
-        shown.run(0.1)
+        shown.run(0.01)
+        assert (shown.states()["isp_a"], shown.orders[-1].steer) == ("down", True), "before all facts are read anew"
+        shown.run(0.09)
         assert (shown.states()["isp_a"], ways(shown), released(shown, "isp_a")) == ("down", {"wan2"}, [None, "down"])
         before = sum(shown.probed.values())
         shown.run(2)
@@ -149,6 +151,8 @@ def test_one_that_stood_still_blames_nobody() -> None:
         shown.run(5)
         shown.loop.selector.now += 5
         shown.wall_offset -= 3600
+        shown.run(0.01)
+        assert shown.status()["links"]["isp_a"]["silence"] < 1
         shown.run(10)
         assert shown.changes("isp_a") == shown.changes("isp_b") == ["up"]
         assert any("stood still" in line for line in shown.said)

@@ -239,6 +239,15 @@ def test_a_doubt_about_a_link_that_is_being_left_changes_nothing() -> None:
     assert life.released() == "down"
 
 
+def test_nothing_fails_back_while_every_link_is_in_doubt() -> None:
+    life = Life(document(**MOVING, after=5))
+    life.outage()
+    life.change("isp_b", "suspect")
+    life.change("isp_a", "suspect")
+    life.wait(100)
+    assert life.released() is None
+
+
 def test_draining_keeps_connections() -> None:
     life = Life(document(**MOVING))
     life.outage()

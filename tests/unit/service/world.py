@@ -119,6 +119,7 @@ class World:
         self.open_probes = 0
         self.probed: dict[Binding, int] = {}
         self.said: list[str] = []
+        self.orders: list[Order] = []
         # each health document that was written, in order
         self.health: list[dict[str, Any]] = []
         self.events = EventLog(str(FilePath(self.directory.name, "events.jsonl")))
@@ -160,6 +161,7 @@ class World:
         converging = Converging(self.router.ports)
 
         def perform(order: Order) -> asyncio.Future[Result]:
+            self.orders.append(order)
             work: asyncio.Future[Result] = self.loop.create_future()
             self.loop.call_later(PASS, lambda: work.set_result(converging.run(order)))
             return work
