@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import Enum
 
 NEVER = float("inf")
-# seconds from the begin of a run to the next one for facts of the kernel
+# seconds from the begin of a run to the next one for what the kernel tells
 GAP = 0.2
 # without a reason, for what the kernel does not tell
 CHECK = 60.0
@@ -45,13 +45,12 @@ class Agenda:
 
     def ask(self, reason: Reason, now: float) -> None:
         """Converge as soon as the reason deserves."""
+        at = now
+        if reason in (Reason.KERNEL, Reason.FOREIGN) and self._begun != NEVER:
+            at = max(at, self._begun + GAP)
         if reason is Reason.FOREIGN:
             self._to_repair = True
-            at = max(now, self._repaired + (self._repair if now < self._repaired + PEACE else 0.0))
-        elif reason is Reason.KERNEL and self._begun != NEVER:
-            at = max(now, self._begun + GAP)
-        else:
-            at = now
+            at = max(at, self._repaired + (self._repair if now < self._repaired + PEACE else 0.0))
         self._due = min(self._due, at)
 
     @property
