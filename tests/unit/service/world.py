@@ -180,6 +180,7 @@ class World:
             version="test",
             control=str(FilePath(self.directory.name, "control")),
             wall=lambda: self.wall_offset + self.loop.time(),
+            random=self.random.random,
         )
 
     def _open_monitor(self, tell: Callable[[Told], object]) -> FakeMonitor:

@@ -69,6 +69,7 @@ class Equipment:
     version: str
     control: str = CONTROL
     wall: Callable[[], float] = time.time
+    random: Callable[[], float] = random
 
 
 class Daemon:
@@ -84,7 +85,7 @@ class Daemon:
         self._watch = Watch({}, {}, now)
         self._counters = Counters()
         self._probing = Probing(self._watch, self._counters, self.heard, equipment.make_probe, loop)
-        self._schedule = Schedule(random)
+        self._schedule = Schedule(equipment.random)
         self._ground = Ground(equipment.eyes, equipment.open_monitor, self, loop)
         self._passes = Passes(equipment.perform, self._pass_ended, loop)
         journal, manager = equipment.journal, equipment.manager
