@@ -292,6 +292,15 @@ def test_legacy_is_in_use_once_a_table_holds_a_rule():
     assert legacy_in_use()
 
 
+def test_size_of_filter_counts_while_connections_are_given_up():
+    Iptables().replace(GIVEN_UP)
+    before = iptables.sizes()
+    legacy("-F", "MWAN_FORWARD")
+    assert {table for table, size in iptables.sizes().items() if size != before[table]} == {"filter"}
+    Iptables().replace(PAIR)
+    assert set(iptables.sizes()) == {"mangle", "nat"}
+
+
 @pytest.mark.parametrize("firewall", [PAIR, GIVEN_UP], ids=["", "connections given up"])
 def test_capabilities_do_without_the_list_of_tables(monkeypatch, firewall):
     """As the prober runs: CAP_NET_ADMIN opens the tables, but not the list of them, which is root's."""

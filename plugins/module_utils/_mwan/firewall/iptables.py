@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import ipaddress
 import os
 import re
 import socket
@@ -29,6 +28,7 @@ from functools import cache
 from typing import Any
 
 from ..errors import KernelError
+from .iptables_entries import describe
 from .iptables_rules import CHAINS, JUMPS, PREFIX, Extension, Rule, render, table_rules
 from .model import Firewall
 
@@ -42,12 +42,7 @@ _SET_UP_ORDER = ("nat", "filter", "mangle")
 _LESS_TO_ANSWER_ORDER = ("nat", "mangle", "filter")
 _REMOVE_ORDER = ("mangle", "filter", "nat")
 _PRESUMED = ("mangle", "nat")  # in use as long as there are any rules of ours
-
-# struct ipt_ip, linux/netfilter_ipv4/ip_tables.h: src, dst, smsk, dmsk, iniface, outiface, both masks, proto, flags,
-# invflags; struct xt_entry_match and xt_entry_target: size of the whole, name, revision; then the data.
-_IP = struct.Struct("=4s4s4s4s16s16s16s16sHBB")
-_EXTENSION = struct.Struct("=H29sB")
-_ENTRY_SIZE = 112
+_also_ours: set[str] = set()
 
 _IPT_SO_GET_INFO = 64
 _GETINFO = struct.Struct("=32sI5I5III")
@@ -142,11 +137,12 @@ def _our_tables() -> set[str]:
 
 
 def sizes() -> dict[str, tuple[int, int]]:
-    """How many entries, and octets, the tables that always hold rules of ours have; raises KernelError.
+    """How many entries, and octets, the tables have that hold rules of ours; raises KernelError.
 
-    It takes microseconds, and hardly anybody changes a table without changing that. Asking creates them.
+    It takes microseconds, and hardly anybody changes a table without changing that. Asking creates a table, so filter
+    is among them only where this process has put rules into it.
     """
-    return {table: _info(table)[-2:] for table in _PRESUMED}
+    return {table: _info(table)[-2:] for table in (*_PRESUMED, *_also_ours)}
 
 
 def _holds_more_than_policies(table: str) -> bool:
@@ -209,6 +205,8 @@ def _write_table(operation: str, name: str, rules: Sequence[Rule]) -> None:
                 table.insert_entry(hook, _encode(rule_class(), _jump(hook, chain)), 0)
         with _reporting(operation, f"iptables table {name}, commit"):
             table.commit()
+    if name not in _PRESUMED:
+        (_also_ours.add if rules else _also_ours.discard)(name)
 
 
 def _jump(hook: str, chain: str) -> Rule:
@@ -267,8 +265,8 @@ def _list_table(name: str) -> str:
     with _opened("list", name) as table, _reporting("list", "iptables table " + name):
         chains = [chain for chain in _chains(table) if chain.startswith(PREFIX)]
         lines = [f":{chain}" for chain in chains]
-        lines += [f"-I {chain} {at + 1} {_describe(table, entry)}" for chain, at, entry in _jumps(table)]
-        lines += [f"-A {chain} {_describe(table, entry)}" for chain in chains for entry in _entries(table, chain)]
+        lines += [f"-I {chain} {at + 1} {_text(table, entry)}" for chain, at, entry in _jumps(table)]
+        lines += [f"-A {chain} {_text(table, entry)}" for chain in chains for entry in _entries(table, chain)]
     return "\n".join(["*" + name, *lines, ""]) if lines else ""
 
 
@@ -298,63 +296,9 @@ def _target(table: Any, entry: Any) -> str:
     return (table.get_target(entry) or b"").decode("ascii", "backslashreplace")
 
 
-def _describe(table: Any, entry: Any) -> str:
-    """Return a rule as text that is different for any two different rules, counters aside."""
+def _text(table: Any, entry: Any) -> str:
     raw = ctypes.string_at(ctypes.addressof(entry), entry.next_offset)
-    words = _describe_packet(raw)
-    offset = _ENTRY_SIZE
-    while offset < entry.target_offset:
-        size = _EXTENSION.unpack_from(raw, offset)[0]
-        words.append("-m " + _describe_extension(raw[offset : offset + size]))
-        offset += size
-    words.append("-j " + _describe_target(raw[entry.target_offset :], _target(table, entry)))
-    return " ".join(words)
-
-
-def _describe_target(raw: bytes, target: str) -> str:
-    """A verdict or a chain is told by its name alone: its data is a position, which moves with rules of others."""
-    return _describe_extension(raw) if _extension_name(raw) else target
-
-
-def _describe_packet(raw: bytes) -> list[str]:
-    source, destination, source_mask, destination_mask, *devices, protocol, flags, inverted = _IP.unpack_from(raw)
-    in_device, out_device, in_mask, out_mask = devices
-    numbers = (("-p", protocol), ("--flags", flags), ("--inverted", inverted))
-    return (
-        _describe_prefix("-s", source, source_mask)
-        + _describe_prefix("-d", destination, destination_mask)
-        + _describe_device("-i", in_device, in_mask)
-        + _describe_device("-o", out_device, out_mask)
-        + [f"{option} {value}" for option, value in numbers if value]
-    )
-
-
-def _describe_prefix(option: str, address: bytes, mask: bytes) -> list[str]:
-    if not any(address + mask):
-        return []
-    return [f"{option} {ipaddress.IPv4Address(address)}/{ipaddress.IPv4Address(mask)}"]
-
-
-def _describe_device(option: str, device: bytes, mask: bytes) -> list[str]:
-    """The mask covers the name and its final zero; a mask without the zero is the wildcard `+`."""
-    name, length = device.rstrip(b"\0"), len(mask.rstrip(b"\0"))
-    if not name and not length:
-        return []
-    wildcard = "" if length == len(name) + 1 else f"+{length}"
-    return [option + " " + name.decode("ascii", "backslashreplace") + wildcard]
-
-
-def _describe_extension(raw: bytes) -> str:
-    revision = _EXTENSION.unpack_from(raw)[2]
-    data = raw[_EXTENSION.size :].rstrip(b"\0")
-    words = struct.iter_unpack("=I", data + b"\0" * (-len(data) % 4))
-    return f"{_extension_name(raw)}:{revision}{{{' '.join(f'{word:x}' for (word,) in words)}}}"
-
-
-def _extension_name(raw: bytes) -> str:
-    """The kernel writes no more than the name and its final zero into the caller's memory."""
-    name: bytes = _EXTENSION.unpack_from(raw)[1]
-    return name.partition(b"\0")[0].decode("ascii")
+    return describe(raw, entry.target_offset, _target(table, entry))
 
 
 @contextmanager
