@@ -338,6 +338,7 @@ def take(shown: World, step: tuple[str, Any, bool]) -> None:
     elif kind == "refuse":
         shown.router.faults.refuse = shown.router.faults.writes + what
     elif kind == "drain":
+        shown.router.faults.refuse = None  # the operator's writing is not what is tried here
         store.save_drained(shown.router.files, {what: {"since": "", "why": ""}} if on else {})
     elif kind == "meddle":
         shown.router.meddle(shown.random)
