@@ -13,7 +13,8 @@ from collections.abc import Mapping
 class Manager:
     """Speaks to the socket that the environment names; without one nobody listens, and nothing is said."""
 
-    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        environment = os.environ if environment is None else environment
         path = environment.get("NOTIFY_SOCKET", "")
         # a leading @ means the abstract namespace
         self._path = "\0" + path[1:] if path.startswith("@") else path
