@@ -180,6 +180,13 @@ def test_notes_tell_what_the_table_cannot() -> None:
         assert part in seen
 
 
+def test_a_link_that_answers_again_says_when_it_is_up() -> None:
+    seen = picture({"isp_a": "down"}, prober=answer(isp_a={**DOWN, "up_in": 12.34}, isp_b={**UP, "up_in": None}))
+    assert "isp_a answers again, and is up in 12 s if it goes on" in text(seen)
+    assert "isp_b answers again" not in text(seen)
+    assert "answers again" not in text(picture({"isp_a": "down"}, told={"isp_a": {**DOWN, "up_in": 5}}))
+
+
 def test_shares_of_several_policies_and_of_a_lower_tier_are_listed() -> None:
     wish = {**TWO_LINKS, "policies": [*TWO_LINKS["policies"], {"name": "voice", "members": [{"link": "isp_b"}]}]}
     seen = text(picture(wish=wish))

@@ -47,7 +47,7 @@ class Picture:
 
 
 def build(picture: Picture) -> dict[str, Any]:
-    """Plain data: times in seconds since the epoch, round trips in seconds, shares and loss from 0 to 1."""
+    """Plain data: times in seconds since the epoch, spans in seconds, shares and loss from 0 to 1."""
     found = spreads(picture.document, picture.desired, picture.facts)
     return {
         "prober": _prober(picture),
@@ -83,6 +83,7 @@ def _link(picture: Picture, name: str, found: Mapping[str, Spread]) -> dict[str,
         "pending": link.pending,
         "drained": dict(picture.drained[name]) if name in picture.drained else None,
         "released": picture.health.released_by(name),
+        "up_in": seen.get("up_in") if picture.prober else None,
         "loss": seen.get("loss") if picture.prober else None,
         "rtt": seen.get("rtt") if picture.prober else None,
         "shares": {
@@ -213,20 +214,26 @@ def _notes(status: Mapping[str, Any], now: float) -> Iterator[str]:
     if prober["held"]:
         yield "No target answers on any link: silence moves nothing until one does."
     for name, link in status["links"].items():
-        if link["drained"] is not None and link["state"] == "down":
-            yield f"{name} is drained as well: up again, it takes no new connections until `mwanctl undrain {name}`."
-        elif link["drained"] is not None:
-            yield f"{name} is drained: it keeps its connections and takes no new ones until `mwanctl undrain {name}`."
-        if link["released"] == "down":
-            yield f"{name} is given up: its connections are reset or led elsewhere, as on_down of its policy says."
-        if link["released"] == "failback":
-            yield f"{name} is being left: its connections go back to better links, as failback of its policy says."
+        yield from _of_link(name, link)
     if prober["problem"]:
         yield f"The stored configuration cannot be used, and the one before it stays in force: {prober['problem']}"
     converge = prober["converge"] or {}
     if converge.get("last_error"):
         yield f"The router could not be brought to what is declared: {converge['last_error']}"
     yield from (f"warning: {warning}" for warning in status["warnings"])
+
+
+def _of_link(name: str, link: Mapping[str, Any]) -> Iterator[str]:
+    if link["drained"] is not None and link["state"] == "down":
+        yield f"{name} is drained as well: up again, it takes no new connections until `mwanctl undrain {name}`."
+    elif link["drained"] is not None:
+        yield f"{name} is drained: it keeps its connections and takes no new ones until `mwanctl undrain {name}`."
+    if link["up_in"] is not None:
+        yield f"{name} answers again, and is up in {words.duration(link['up_in'])} if it goes on (up_after)."
+    if link["released"] == "down":
+        yield f"{name} is given up: its connections are reset or led elsewhere, as on_down of its policy says."
+    if link["released"] == "failback":
+        yield f"{name} is being left: its connections go back to better links, as failback of its policy says."
 
 
 def _absent(prober: Mapping[str, Any], now: float) -> str:
