@@ -13,7 +13,7 @@ import signal
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from .. import host, local, netlink, store
@@ -160,4 +160,5 @@ class Senses:
 def allow_descriptors() -> None:
     """As many as the service manager lets us: in an outage, a TCP target holds up to 16 of them."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
