@@ -263,6 +263,9 @@ def test_an_event_in_words() -> None:
     assert line.endswith("  isp_a       up -> down           no answer for 2.0 s  (up for 2 h)")
     failed = events.line({"time": NOW, "event": "converge_failed", "link": None, "reason": "nft says no"})
     assert failed.endswith("converge failed  nft says no")
+    assert events.line({"event": "converge_failed", "reason": "nft:\nyou must be root"}).endswith(
+        "nft: you must be root"
+    )
 
 
 def test_lines_that_come_are_told_once_across_a_rotation(tmp_path: Path) -> None:

@@ -107,6 +107,15 @@ def test_links_that_take_none_are_told_with_the_reason(
     assert {link: answer["passed_over"][link] for link in reasons} == reasons
 
 
+def test_a_link_that_is_named_is_used_though_it_is_down_and_that_is_told() -> None:
+    wish = {**TWO_LINKS, "rules": [{"name": "web", "protocol": "tcp", "destination_port": "80", "link": "isp_b"}]}
+    seen = view(wish, {"isp_b": "down"}, reasons={"isp_b": "no answer"})
+    answer = ask(seen, **CLIENT, port=80)
+    assert shares(answer) == {"isp_b": 1.0}
+    assert "isp_b is down: no answer; it goes there all the same" in answer["notes"]
+    assert not any("isp_b" in note for note in ask(seen, **CLIENT, port=443)["notes"])
+
+
 def test_a_weight_of_nothing_is_a_reason() -> None:
     members = [{"link": "isp_a"}, {"link": "isp_b", "weight": 0}]
     answer = ask(view({**TWO_LINKS, "policies": [{"name": "balanced", "members": members}]}), **CLIENT)

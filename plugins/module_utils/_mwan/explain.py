@@ -302,6 +302,11 @@ class _Explainer:
         if {(way["device"], way["gateway"]) for way in ways} != {(hop.device, hop.gateway) for hop in trace.ways()}:
             rules = [self._words(each.decision.rule) for each in again if each.decision]
             yield "the router asks again with the address it has chosen, and then decides: " + "; ".join(rules)
+        for name in dict.fromkeys(way["link"] for way in ways):
+            state = self.view.health.state(name) if name else "unknown"
+            if state in ("suspect", "down"):
+                reason = self.view.reasons.get(str(name))
+                yield f"{name} is {state}{': ' if reason else ''}{reason or ''}; it goes there all the same"
         for way in ways:
             bare = way["link"] and not way["nat"] and way["source"]
             if bare and ipaddress.IPv4Address(bare).is_private and not self.fib.local(bare):

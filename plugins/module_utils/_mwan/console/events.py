@@ -35,7 +35,7 @@ def line(event: Mapping[str, Any]) -> str:
     subject = event.get("link") or str(event.get("event") or "").replace("_", " ")
     parts = [words.local_time(words.moment(event.get("time"))), str(subject).ljust(LINK_WIDTH), _change(event)]
     if event.get("reason"):
-        parts.append(str(event["reason"]))
+        parts.append(" ".join(str(event["reason"]).split()))
     if event.get("duration") is not None and event.get("before") not in (None, "unknown"):
         parts.append(f"({event['before']} for {words.duration(event['duration'])})")
     return "  ".join(part for part in parts if part).rstrip()
