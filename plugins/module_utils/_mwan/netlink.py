@@ -9,7 +9,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from . import layout, messages, rtnl
@@ -28,6 +28,7 @@ ADD, REPLACE = 0x400 | 0x200, 0x400 | 0x100
 NUD_USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # reachable, stale, delay, probe, noarp, permanent
 IFA_F_SECONDARY = 0x01
 DISCARD_PORT = 9
+DESTINATION_LENGTH = rtnl.HEADER.size + 1  # struct rtmsg
 
 
 class Netlink:
@@ -76,20 +77,31 @@ class Netlink:
 
     def _defaults(self) -> dict[str, tuple[Route, ...]]:
         found: dict[str, list[Route]] = {}
-        for message in self._dump_routes(table=254):
-            if message["dst_len"] == 0 and message["proto"] != layout.PROTOCOL and message["type"] == 1:
+        for message in self._dump_routes(_is_default, table=254):
+            if message["proto"] != layout.PROTOCOL and message["type"] == 1:
                 route = messages.route(message, self._device_name)
                 for hop in route.nexthops:
                     found.setdefault(hop.device, []).append(route)
         return {device: tuple(sorted(routes, key=lambda route: route.metric)) for device, routes in found.items()}
 
-    def _dump_routes(self, **filters: int) -> list[Any]:
-        return self._dump("routes", RTM_GETROUTE, messages.ROUTE, family=socket.AF_INET, **filters)
+    def _dump_routes(self, wanted: Callable[[bytes], bool] | None = None, **filters: int) -> list[Any]:
+        return self._dump("routes", RTM_GETROUTE, messages.ROUTE, wanted=wanted, family=socket.AF_INET, **filters)
 
-    def _dump(self, what: str, kind: int, form: Any, attributes: Any = (), **fields: int) -> list[Any]:
-        """Every object of a kind that has these fields, decoded; `form` is the class of pyroute2's message."""
+    def _dump(
+        self,
+        what: str,
+        kind: int,
+        form: Any,
+        attributes: Any = (),
+        wanted: Callable[[bytes], bool] | None = None,
+        **fields: int,
+    ) -> list[Any]:
+        """Every object of a kind that has these fields, decoded; `form` is the class of pyroute2's message.
+
+        `wanted` says by a message's octets which are worth the decoding.
+        """
         try:
-            answers = self._channel.dump(kind, messages.encoded(form(), fields, attributes))
+            answers = self._channel.dump(kind, messages.encoded(form(), fields, attributes), wanted)
         except OSError as exc:
             if exc.errno == errno.ENOENT:  # a table that was never used
                 return []
@@ -188,6 +200,11 @@ class Netlink:
         while missing and time.monotonic() < deadline:
             time.sleep(0.02)
             missing -= dict(self._neighbours()).keys()
+
+
+def _is_default(message: bytes) -> bool:
+    """Routers may hold a million routes of others, of which these few matter."""
+    return message[DESTINATION_LENGTH] == 0
 
 
 def _knock(device: str, address: str) -> None:

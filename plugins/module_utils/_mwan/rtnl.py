@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 # linux/netlink.h
 SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
@@ -74,12 +74,12 @@ class Channel:
                 if sequence == self._sequence:
                     return
 
-    def dump(self, kind: int, message: bytes) -> list[bytes]:
-        """All objects that `message` selects, each a whole netlink message."""
+    def dump(self, kind: int, message: bytes, wanted: Callable[[bytes], bool] | None = None) -> list[bytes]:
+        """All objects that `message` selects and `wanted` takes, each a whole netlink message."""
         for _unused in range(DUMP_TRIES):
             self._send(kind, NLM_F_REQUEST | NLM_F_DUMP, message)
             try:
-                return list(self._answers())
+                return list(filter(wanted, self._answers()))
             except InterruptedDumpError:
                 continue
         raise OSError(0, f"interrupted by changes {DUMP_TRIES} times")
