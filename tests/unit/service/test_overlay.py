@@ -111,3 +111,13 @@ def test_the_time_of_day_is_enough() -> None:
     assert set(shown.released(3.0, LAST_MINUTE - 1).values()) == {None}
     assert shown.overlay.next_deadline() == float("inf")
     assert shown.released(3.5, LAST_MINUTE) == {"isp_a": None, "isp_b": "failback", "line": "failback"}
+
+
+def test_the_last_health_waits_for_a_document_that_can_be_read() -> None:
+    document = declared()
+    found = {"links": {document.links[0].name: {"state": "down", "reason": "silent", "released": "down"}}}
+    overlay = Overlay(found, 0.0, 0.0)
+    overlay.configure(Document(), 0.0, 0.0)
+    overlay.configure(document, 5.0, 5.0)
+    entry = overlay.entry(document.links[0].name)
+    assert (entry.state, entry.reason, entry.released) == ("down", "silent", "down")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
+from _mwan.watch.damping import Penalty
 from _mwan.watch.judge import Watch
 from _mwan.watch.settings import ProbeSettings
 from unit.watch.scenes import DEFAULT, FOREVER, UNPROBED, settings, simulate
@@ -359,3 +360,16 @@ def test_reload_keeps_states_and_what_is_known() -> None:
     assert after["c"]["state"] == "unknown"
     simulation.watch.configure({"a": DEFAULT}, 60.0)
     assert list(simulation.watch.snapshot(60)) == ["a"]
+
+
+def test_what_an_earlier_process_said_waits_for_a_document_that_can_be_read() -> None:
+    watch = Watch({}, {"a": "down"}, 0.0)
+    watch.configure({}, 1.0)
+    watch.configure({"a": DEFAULT, "b": DEFAULT}, 2.0)
+    assert {name: entry["state"] for name, entry in watch.snapshot(3.0).items()} == {"a": "down", "b": "unknown"}
+
+
+def test_thousands_of_outages_that_all_count_are_no_more_than_the_longest_wait() -> None:
+    probe = settings(damping={"half_life": "24h", "longest": "15min"})
+    penalty = Penalty()
+    assert [penalty.outage(probe, moment / 10) for moment in range(2000)][-1] == 900.0

@@ -67,7 +67,8 @@ class Overlay:
     def configure(self, document: Document, now: float, wall: float) -> None:
         """Follow the links of this document; those that stay keep what is known of them."""
         known = {**self._found, **self._entries}
-        self._found = {}
+        if document.links:  # none are declared while the document cannot be read
+            self._found = {}
         entries = {
             link.name: known.get(link.name) or Entry("unknown", wall, NOT_PROBED, now) for link in document.links
         }

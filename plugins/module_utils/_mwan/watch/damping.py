@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from .settings import ProbeSettings
 
+# from a second (the shortest up_after) to beyond a day (the longest wait); thousands would be no number any more
+DOUBLINGS = 17
+
 
 class Penalty:
     """The number of outages, each counting half after every half-life."""
@@ -24,4 +27,4 @@ class Penalty:
 
 def wait(settings: ProbeSettings, earlier: float) -> float:
     """Seconds that a link must be stable when `earlier` outages count."""
-    return float(min(settings.damping.longest, settings.up_after * 2**earlier))
+    return float(min(settings.damping.longest, settings.up_after * 2 ** min(earlier, DOUBLINGS)))

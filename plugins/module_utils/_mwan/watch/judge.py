@@ -41,20 +41,26 @@ class Watch:
     """Watches the links named in `settings`; `adopted` are their states by the last health file."""
 
     def __init__(self, settings: Mapping[str, ProbeSettings], adopted: Mapping[str, str], now: float) -> None:
-        self._links = {name: Link(name, item, _adopt(adopted.get(name)), now) for name, item in settings.items()}
+        self._links: dict[str, Link] = {}
+        # what links that are yet to be declared begin with
+        self._adopted = adopted
         self._due = now
         self._held = False
         self._faulty: frozenset[Target] = frozenset()
         # probes answered that were sent before this do not help a link whose silence waits for a witness
         self._wanted = NEVER
+        self.configure(settings, now)
 
     def configure(self, settings: Mapping[str, ProbeSettings], now: float) -> None:
         """Follow other settings: links that stay keep their state and what is known of the targets that stay.
 
         From here on names and indexes mean the new settings; answers to probes of others must not be reported any more.
         """
-        kept = {name: self._links.get(name) or Link(name, item, State.UNKNOWN, now) for name, item in settings.items()}
+        adopted = {name: _adopt(self._adopted.get(name)) for name in settings}
+        kept = {name: self._links.get(name) or Link(name, item, adopted[name], now) for name, item in settings.items()}
         self._links = kept
+        if settings:  # none are declared while the document cannot be read
+            self._adopted = {}
         self._faulty = frozenset()
         for name, item in settings.items():
             if kept[name].settings != item:

@@ -266,11 +266,11 @@ class Link:
         return any(not other.records or other.answered_sent > self.wanted for other in usable)
 
     def enter(self, state: State, reason: str, now: float) -> None:
-        self.state, self.since, self.reason = state, now, reason
         if state is State.DOWN:
             self.wait = self.penalty.outage(self.settings, now)
             self.pressed = False
             self.quality.reset()
+        self.state, self.since, self.reason = state, now, reason
 
     def rest(self, now: float) -> None:
         """Say when facts may change next: without a report, and whether by a mere answer.

@@ -131,3 +131,4 @@ class TargetRecord:
         self.heard = min(now, self.heard + seconds)
         self._measured_from = now
         self._waiting = {seq: (min(now, sent + seconds), False) for seq, (sent, _counts) in self._waiting.items()}
+        self._late = {seq: min(now, sent + seconds) for seq, sent in self._late.items()}
