@@ -232,6 +232,19 @@ def test_failback_takes_what_lan_hosts_began(two_links: Topology, backend: str) 
             assert [talk.ask() for talk in (own, *talks)] == [B, "7.7.7.71", "7.7.7.71"]
 
 
+def test_stand_in_takes_over_before_anybody_says_so(two_links: Topology, backend: str) -> None:
+    """The kernel leads new connections to a lower tier by itself, also while the prober is not there to end resets."""
+    net = two_links
+    with managed(net, backend, mwan_policies=[BACKUP]) as engine, AccessLogServer(net.server):
+        release(engine, isp_a="up", isp_b="up/failback")
+        with impair.cable_pulled(net, "isp_a"), Talk(net.client) as talk:
+            assert talk.ask() == B
+            fetched = fetch_many(net.client, 40)
+            assert (dict(fetched.sources), fetched.failures) == ({B: 40}, [])
+        with Talk(net.client) as talk:
+            assert talk.ask() == A
+
+
 FAR_END = """
 import errno, socket, time
 listener = socket.create_server(("0.0.0.0", 9999))

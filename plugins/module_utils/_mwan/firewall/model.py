@@ -65,11 +65,12 @@ class SourceNat:
 class Reset:
     """Answer those who began a TCP connection pinned to `mark`, so that they begin anew over another link.
 
-    Let alone is who would be led to this very link again (by `device`, or `gateway` and `realm`, as in FirewallLink),
-    as a rule may have it; who is asked; and who began it from beyond `device`, but for its own `networks`, whose hosts
-    need no gateway. So is a connection that was never answered: it is forgotten, and the next attempt takes another
-    link. `own`: connections of the router itself, too, but not those of sockets that set a packet mark of ours, as the
-    prober's do. A reset that passes is let through, or else the far end would never hear of it.
+    Let alone is who would be led to this very link again (by `device`, or `gateway` and `realm`, as in FirewallLink):
+    by a rule, or by the kernel, which falls back to a lower tier by itself. So is who is asked, and who began it from
+    beyond `device`, but for its own `networks`, whose hosts need no gateway. So is a connection that was never
+    answered: it is forgotten, and the next attempt takes another link. `own`: connections of the router itself, too,
+    but not those of sockets that set a packet mark of ours, as the prober's do. A reset that passes is let through, or
+    else the far end would never hear of it.
     """
 
     mark: int
