@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+"""The programs of the role, as far as they are more than a command line: how they run others."""
+
+from __future__ import annotations
+
+import importlib
+import runpy
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _mwan.errors import KernelError
+
+FILES = Path(__file__).parents[2] / "roles/router/files"
+
+
+@pytest.fixture(params=["mwand", "mwanctl"])
+def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the program defines; on a router, the library is called mwan."""
+    for name in list(filter(is_ours, sys.modules)):
+        monkeypatch.setitem(sys.modules, name[1:], sys.modules[name])
+    source = (FILES / str(request.param)).read_text()
+    imported = [line.split()[1] for line in source.splitlines() if line.startswith("from mwan")]
+    for name in imported:
+        monkeypatch.setitem(sys.modules, name, importlib.import_module(f"_{name}"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return runpy.run_path(str(FILES / str(request.param)))
+
+
+def is_ours(name: str) -> bool:
+    return name == "_mwan" or name.startswith("_mwan.")
+
+
+def test_a_program_that_hangs_is_killed_and_named(program: dict[str, Any]) -> None:
+    run = program["run"]
+    assert run(["sh", "-c", "cat; echo oops >&2; exit 3"], "text") == (3, "text", "oops\n")
+    run.__globals__["PATIENCE"] = 0.2
+    begun = time.monotonic()
+    with pytest.raises(KernelError, match="run sleep: it did not end"):
+        run(["sleep", "20"], "")
+    assert time.monotonic() < begun + 5
