@@ -25,7 +25,7 @@ MOST_BYTES = 65536  # of a request
 MOST_CLIENTS = 32
 # Events that wait for a client which follows them but does not read; then it is hung up.
 MOST_WAITING = 1000
-PATIENCE = 10.0  # seconds for an answer to be taken
+PATIENCE = 10.0  # seconds for a request to come, and for an answer to be taken
 
 Answer = dict[str, Any]
 Command = Callable[[Mapping[str, Any]], Answer]
@@ -39,9 +39,13 @@ class Control:
     """`commands` by name, each from the request to the answer; `events` gives those at hand."""
 
     def __init__(
-        self, commands: Mapping[str, Command], events: Callable[[], list[Answer]], path: str = CONTROL
+        self,
+        commands: Mapping[str, Command],
+        events: Callable[[], list[Answer]],
+        path: str = CONTROL,
+        patience: float = PATIENCE,
     ) -> None:
-        self._commands, self._events, self._path = commands, events, path
+        self._commands, self._events, self._path, self._patience = commands, events, path, patience
         self._server: asyncio.AbstractServer | None = None
         self._clients: set[asyncio.Task[None]] = set()
         self._followers: set[asyncio.Queue[Answer | None]] = set()
@@ -84,10 +88,13 @@ class Control:
         task.add_done_callback(self._clients.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Until the client hangs up, does not take its answers, or says what is no line."""
+        """Until the client hangs up, says nothing for too long, does not take its answers, or says what is no line.
+
+        Who follows the events need not say anything.
+        """
         try:
             with suppress(OSError, EOFError, ValueError, asyncio.TimeoutError):
-                while line := await reader.readline():
+                while line := await asyncio.wait_for(reader.readline(), self._patience):
                     request = parsed(line)
                     if request.get("command") == "events":
                         await self._tell_events(bool(request.get("follow")), reader, writer)
@@ -134,8 +141,11 @@ class Control:
 
 
 def parsed(line: bytes) -> Mapping[str, Any]:
-    """Raises ValueError for what is no JSON; then it is hopeless to read on."""
-    request = json.loads(line)
+    """Raises ValueError for what is no JSON, or nested too deep; then it is hopeless to read on."""
+    try:
+        request = json.loads(line)
+    except RecursionError as exc:
+        raise ValueError("nested too deep") from exc
     return request if isinstance(request, dict) else {}
 
 
