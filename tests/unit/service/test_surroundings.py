@@ -50,6 +50,31 @@ def test_lines_get_fields_where_the_journal_listens(tmp_path: Path) -> None:
     assert said[1:] == ["plainly\n"]
 
 
+def test_a_full_journal_holds_nothing_up_and_what_it_lost_is_counted(tmp_path: Path) -> None:
+    said: list[str] = []
+    with listener(tmp_path / "journal") as sock:
+        journal = Journal(str(tmp_path / "journal"), stream=True, write=said.append)
+        for number in range(1000):
+            journal.info(f"line {number}")
+        room = number_waiting(sock)
+        journal.info("there is room again")
+        lost = 1000 - room
+        assert lost > 0
+        assert f"({lost} lines before this one were lost)".encode() in sock.recv(65536)
+    assert said == []
+
+
+def number_waiting(sock: socket.socket) -> int:
+    """Read all there is."""
+    sock.setblocking(False)
+    for number in range(1000):
+        try:
+            sock.recv(65536)
+        except BlockingIOError:
+            return number
+    return 1000
+
+
 def test_a_field_of_several_lines_has_its_length_before_it() -> None:
     assert encoded("MESSAGE", "one\ntwo") == b"MESSAGE\n" + struct.pack("<Q", 7) + b"one\ntwo\n"
 
@@ -86,6 +111,20 @@ def test_the_manager_is_told(tmp_path: Path, abstract: bool) -> None:
 def test_without_a_manager_nothing_is_said(tmp_path: Path) -> None:
     Manager({}).say(READY=1)
     Manager({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).say(READY=1)
+
+
+def test_what_the_manager_waits_for_is_said_until_it_is_taken(tmp_path: Path) -> None:
+    with listener(tmp_path / "notify") as sock:
+        manager, noise = (Manager({"NOTIFY_SOCKET": str(tmp_path / "notify")}) for _one in range(2))
+        for _time in range(1000):
+            noise.say(STATUS="noise")
+        manager.say(READY=1)
+        manager.say(STATUS="not worth repeating")
+        number_waiting(sock)
+        manager.again()
+        manager.again()
+        assert sock.recv(1000) == b"READY=1"
+        assert number_waiting(sock) == 0
 
 
 def test_the_watchdog_gets_a_sign_of_life_twice_in_its_time() -> None:

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
+
+AWAITED = {"READY", "RELOADING", "STOPPING"}
+MOST_OWED = 16
 
 
 class Manager:
@@ -20,15 +25,23 @@ class Manager:
         self._path = "\0" + path[1:] if path.startswith("@") else path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         self.watchdog = _watchdog(environment)
+        self._owed: deque[str] = deque(maxlen=MOST_OWED)
 
     def say(self, **words: object) -> None:
-        """Such as READY=1, STATUS="...". A manager that does not listen now is told the next time."""
+        """Such as READY=1, STATUS="...". What the manager waits for is kept until it is taken; of the rest, there will
+        be more."""
         if self._path:
-            text = "\n".join(f"{key}={value}" for key, value in words.items())
-            try:
-                self._socket.sendto(text.encode(), self._path)
-            except OSError:
-                return
+            self._owed.append("\n".join(f"{key}={value}" for key, value in words.items()))
+            self.again()
+            if not words.keys() & AWAITED and self._owed:
+                self._owed.pop()
+
+    def again(self) -> None:
+        """Say what has not been taken yet, in its order."""
+        with suppress(OSError):
+            while self._owed:
+                self._socket.sendto(self._owed[0].encode(), self._path)
+                self._owed.popleft()
 
     def close(self) -> None:
         self._socket.close()
