@@ -93,6 +93,17 @@ def test_carrier_loss_needs_no_delay() -> None:
         assert (shown.states()["isp_a"], ways(shown)) == ("up", {"wan1", "wan2"})
 
 
+def test_nothing_is_led_anywhere_by_a_document_that_was_just_replaced() -> None:
+    with world(wish(1, 1, 1)).start() as shown:
+        shown.run(5)
+        shown.declare(wish(1, 1))
+        shown.device("wan1", carrier=False)
+        shown.run(0.1)
+        assert shown.orders
+        assert not any(order.steer for order in shown.orders)
+        assert (ways(shown), shown.drift()) == ({"wan2"}, [])
+
+
 def test_a_device_that_comes_late_and_anew() -> None:
     declared = wish(1, 1, 1)
     with world(declared) as shown:

@@ -25,7 +25,8 @@ from _mwan.kernel import IpRule
 from _mwan.probes import Binding, Sink
 from _mwan.service.configuration import PATHS, Configuration
 from _mwan.service.converging import Converging, Order, Result
-from _mwan.service.daemon import Daemon, Equipment
+from _mwan.service.daemon import Daemon
+from _mwan.service.equipment import Equipment
 from _mwan.service.eventlog import EventLog
 from _mwan.service.ground import Told
 from _mwan.service.hooks import Hooks

@@ -12,34 +12,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from random import random
 from typing import Any
 
 from ..document import Document
 from ..errors import KernelError
 from ..events import Event
-from ..ports import FilePort, RoutingPort
 from ..store import declared_text
 from ..traffic import Connections, links_traffic, octets
 from ..watch.judge import Change, Watch
 from ..watch.settings import ProbeSettings
 from . import status, wording
 from .agenda import Reason
-from .configuration import Configuration, last_health
-from .control import CONTROL, Control, RefusedError
+from .configuration import last_health
+from .control import Control, RefusedError
 from .converging import Order, Result
 from .counters import Counters
-from .eventlog import EventLog
+from .equipment import Equipment
 from .following import readiness
-from .ground import Ground, OpenMonitor
-from .hooks import Hooks
-from .journal import Journal
+from .ground import Ground
 from .load import Loads, rated
-from .notify import Manager
 from .overlay import Overlay
-from .passes import Passes, Perform
-from .probing import MakeProbe, Probing, Way
+from .passes import Passes
+from .probing import Probing, Way
 from .schedule import Schedule
 from .teller import Teller
 
@@ -50,26 +44,6 @@ LOOK = 1.0
 # between two lines on the process's own lateness
 QUIET = 60.0
 RESTING = ("suspect", "down")
-
-
-@dataclass(frozen=True)
-class Equipment:
-    """All that the process has of the world. `eyes` read the kernel's facts and are nobody else's."""
-
-    files: FilePort
-    eyes: RoutingPort
-    open_monitor: OpenMonitor
-    make_probe: MakeProbe
-    perform: Perform
-    configuration: Configuration
-    journal: Journal
-    manager: Manager
-    events: EventLog
-    hooks: Callable[[Callable[[str], None]], Hooks]
-    version: str
-    control: str = CONTROL
-    wall: Callable[[], float] = time.time
-    random: Callable[[], float] = random
 
 
 class Daemon:
@@ -309,12 +283,13 @@ class Daemon:
     # the router
 
     def _order(self) -> Order:
+        """What to start from; leading away by a document that has just been replaced would lead to the wrong place."""
         return Order(
             self._overlay.dump(self._equipment.wall()),
             self._overlay.health(),
             self._configuration.document,
             self._ground.facts,
-            self._steer,
+            self._steer and not self._configuration.is_new(),
         )
 
     def _pass_ended(self, before: Result, repair: bool) -> None:

@@ -23,7 +23,8 @@ from ..firewall.nftables import Runner
 from ..monitor import Monitor
 from .configuration import Configuration, stamp
 from .converging import Converging, Order, Result
-from .daemon import Daemon, Equipment
+from .daemon import Daemon
+from .equipment import Equipment
 from .eventlog import EventLog
 from .exposition import Exposition, Textfile, listening_address, page_of
 from .ground import RulesetTouched, Told
