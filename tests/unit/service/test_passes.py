@@ -62,7 +62,7 @@ def test_others_are_told_from_us_by_what_was_set(bench: Bench) -> None:
     bench.passes.own_changed(OwnRuleEvent(RULE, True), 0.0)
     assert bench.passes.settled(0.0)
     bench.passes.own_changed(OwnRuleEvent(RULE, False), 0.0)
-    assert bench.passes.due == 0.0
+    assert not bench.passes.settled(0.0)
 
 
 def test_what_comes_during_a_pass_is_judged_by_what_it_set(bench: Bench) -> None:
@@ -72,7 +72,7 @@ def test_what_comes_during_a_pass_is_judged_by_what_it_set(bench: Bench) -> None
         bench.passes.own_changed(OwnRuleEvent(other, True), 0.0)
         assert bench.passes.due == NEVER
         bench.end(Result(state=State(rules=frozenset(rules))))
-        assert (bench.passes.due <= 0.0) is due
+        assert bench.passes.settled(0.0) is not due
 
 
 def test_what_came_before_the_end_is_read_before_it_is_over(bench: Bench) -> None:
@@ -83,7 +83,7 @@ def test_what_came_before_the_end_is_read_before_it_is_over(bench: Bench) -> Non
     bench.passes.ruleset_touched(0.0)
     bench.turns(3)
     assert not bench.passes.running
-    assert bench.passes.due == 0.0
+    assert not bench.passes.settled(0.0)
 
 
 @pytest.mark.parametrize("loaded", [True, False])
@@ -124,3 +124,11 @@ def test_the_end_waits_for_the_pass_that_runs(bench: Bench) -> None:
     bench.loop.call_later(3.0, bench.works[-1].set_result, Result())
     bench.loop.run_until_complete(bench.passes.close())
     assert bench.loop.time() == 3.0
+
+
+def test_how_long_a_pass_lasts_is_told(bench: Bench) -> None:
+    assert bench.passes.status()["running_for"] is None
+    bench.begin()
+    bench.loop.call_later(25, bench.loop.stop)
+    bench.loop.run_forever()
+    assert bench.passes.status()["running_for"] == pytest.approx(25, abs=0.1)
