@@ -178,6 +178,16 @@ def test_notes_tell_what_the_table_cannot() -> None:
     seen = text(picture({"isp_a": "down"}, released={"isp_a": "down", "isp_b": "failback"}, prober=held))
     for part in ("silence moves nothing", "isp_a is given up", "isp_b is being left", "nft says no", "bad weight"):
         assert part in seen
+    assert "what the kernel does may differ" in seen, "the shares are computed"
+
+
+SILENT = {**UP, "silence": 303.4, "held": "no target answers on any link"}
+
+
+def test_a_link_that_is_held_does_not_say_that_it_answers() -> None:
+    seen = text(picture(prober={**answer(isp_a=SILENT, isp_b=SILENT), "held": True}))
+    assert "silent for 5 min 3 s, held: no target answers on any link" in seen
+    assert "  answers" not in seen
 
 
 def test_a_link_that_answers_again_says_when_it_is_up() -> None:
@@ -232,6 +242,27 @@ def test_one_line_for_monitoring(states: dict[str, str], running: bool, code: in
     found, line = status.check(status.build(seen))
     assert found == code
     assert line.startswith(f"MWAN {status.VERDICTS[code]}: ")
+    assert part in line
+
+
+@pytest.mark.parametrize(
+    ("links", "told", "code", "part"),
+    [
+        ({"isp_a": SILENT, "isp_b": SILENT}, {"held": True}, status.CRITICAL, "isp_b silent for 5 min 3 s, held"),
+        ({"isp_a": DOWN, "isp_b": SILENT}, {"held": True}, status.CRITICAL, "no target answers on any link"),
+        ({"isp_a": {**SILENT, "held": "its targets answer on no link"}}, {}, status.WARNING, "isp_a silent for"),
+        ({}, {"converge": {"last_error": "nft says\nno"}}, status.CRITICAL, "nft says no"),
+        ({}, {"converge": {"last_error": None, "running_for": 25.0}}, status.CRITICAL, "began 25 s ago"),
+        ({}, {"converge": {"last_error": None, "running_for": 5.0}}, status.OK, "2 of 2 links"),
+        ({}, {"problem": "bad weight"}, status.WARNING, "bad weight"),
+    ],
+)
+def test_what_the_prober_is_in_trouble_with_is_for_monitoring(
+    links: dict[str, Any], told: dict[str, Any], code: int, part: str
+) -> None:
+    states = {name: link["state"] for name, link in links.items()}
+    found, line = status.check(status.build(picture(states, prober={**answer(**links), **told})))
+    assert found == code
     assert part in line
 
 

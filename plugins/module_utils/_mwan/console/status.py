@@ -21,6 +21,8 @@ from .table import Column
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 VERDICTS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 PENDING = "pending"
+# Seconds; a pass over the router takes tenths of one, and waits for another one, or for xtables, a few.
+OVERLONG = 20.0
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,18 @@ def _prober(picture: Picture) -> dict[str, Any]:
     return {
         "running": picture.prober is not None,
         "silent": picture.silent,
+        "stuck": _stuck(answer.get("converge") or {}),
         "last_wrote": words.moment(picture.written),
         **kept,
     }
+
+
+def _stuck(converge: Mapping[str, Any]) -> str | None:
+    """Why the kernel may differ from what is shown, which is what it should be."""
+    lasting = converge.get("running_for") or 0.0
+    if lasting > OVERLONG:
+        return f"a run that began {words.duration(lasting)} ago has not ended"
+    return converge.get("last_error")
 
 
 def _link(picture: Picture, name: str, found: Mapping[str, Spread]) -> dict[str, Any]:
@@ -83,6 +94,7 @@ def _link(picture: Picture, name: str, found: Mapping[str, Spread]) -> dict[str,
         "pending": link.pending,
         "drained": dict(picture.drained[name]) if name in picture.drained else None,
         "released": picture.health.released_by(name),
+        "held": (seen.get("held") or None) if picture.prober else None,
         "up_in": seen.get("up_in") if picture.prober else None,
         "loss": seen.get("loss") if picture.prober else None,
         "rtt": seen.get("rtt") if picture.prober else None,
@@ -118,8 +130,13 @@ def _state(picture: Picture, name: str, seen: Mapping[str, Any]) -> dict[str, An
     if pending and state != "down":
         return {"state": PENDING, "since": None, "reason": pending}
     since = seen.get("since_wall", seen.get("since"))
-    reason = seen.get("reason") or (_unseen(picture, name) if state == "unknown" else "")
+    reason = _held(seen) or seen.get("reason") or (_unseen(picture, name) if state == "unknown" else "")
     return {"state": state, "since": words.moment(since), "reason": reason}
+
+
+def _held(seen: Mapping[str, Any]) -> str:
+    """Why a silent link keeps its state: the reason for that state is of a time when it answered."""
+    return f"silent for {words.duration(seen.get('silence'))}, held: {seen['held']}" if seen.get("held") else ""
 
 
 def _unseen(picture: Picture, name: str) -> str:
@@ -217,9 +234,9 @@ def _notes(status: Mapping[str, Any], now: float) -> Iterator[str]:
         yield from _of_link(name, link)
     if prober["problem"]:
         yield f"The stored configuration cannot be used, and the one before it stays in force: {prober['problem']}"
-    converge = prober["converge"] or {}
-    if converge.get("last_error"):
-        yield f"The router could not be brought to what is declared: {converge['last_error']}"
+    if prober["stuck"]:
+        yield f"The router could not be brought to what is declared: {prober['stuck']}"
+        yield "Shares and policies are shown as they should be; what the kernel does may differ (see `mwanctl diff`)."
     yield from (f"warning: {warning}" for warning in status["warnings"])
 
 
@@ -249,29 +266,56 @@ def _absent(prober: Mapping[str, Any], now: float) -> str:
 
 
 def check(status: Mapping[str, Any]) -> tuple[int, str]:
-    """Exit code and one line: critical when a policy has no link for new connections, a warning when a link rests.
+    """Exit code and one line: critical when new connections have nowhere to go or the router does not follow.
 
-    A link that was drained by hand rests on purpose and warns nobody.
+    A warning when a link rests, or what is stored cannot be used. A link that was drained by hand rests on purpose and
+    warns nobody.
     """
     code, text = _judged(status)
     return code, f"MWAN {VERDICTS[code]}: {text}"
 
 
 def _judged(status: Mapping[str, Any]) -> tuple[int, str]:
-    links, policies = status["links"], status["policies"]
-    stranded = [name for name, policy in policies.items() if not policy["shares"]]
+    links = status["links"]
     if not links:
         return UNKNOWN, "no link is declared"
-    if stranded:
-        return CRITICAL, f"no link takes new connections of {words.listed(stranded)}"
-    if not status["prober"]["running"]:
-        return UNKNOWN, "the prober is not running"
-    poor = [
-        f"{name} {link['state']}" for name, link in links.items() if link["state"] not in ("up", "unknown", "drained")
-    ]
-    if poor:
-        return WARNING, ", ".join(poor)
+    for code, found in (
+        (CRITICAL, _failures(status)),
+        (UNKNOWN, _blindness(status["prober"])),
+        (WARNING, _troubles(status)),
+    ):
+        texts = list(found)
+        if texts:
+            return code, " ".join("; ".join(texts).split())
     return OK, f"{_serving(links)} of {len(links)} links take new connections"
+
+
+def _failures(status: Mapping[str, Any]) -> Iterator[str]:
+    prober, links = status["prober"], status["links"]
+    stranded = [name for name, policy in status["policies"].items() if not policy["shares"]]
+    if stranded:
+        yield f"no link takes new connections of {words.listed(stranded)}"
+    if prober["held"]:
+        silent = [f"{name} {link['reason']}" for name, link in links.items() if link["held"]]
+        yield ", ".join(["no target answers on any link", *silent])
+    if prober["stuck"]:
+        yield f"the router could not be brought to what is declared: {prober['stuck']}"
+
+
+def _blindness(prober: Mapping[str, Any]) -> Iterator[str]:
+    if not prober["running"]:
+        yield f"the prober {prober['silent'] or 'is not running'}"
+
+
+def _troubles(status: Mapping[str, Any]) -> Iterator[str]:
+    """What does not stop new connections; a link that is held may be dead, as nobody can tell."""
+    for name, link in status["links"].items():
+        if link["state"] not in ("up", "unknown", "drained"):
+            yield f"{name} {link['state']}"
+        elif link["held"]:
+            yield f"{name} {link['reason']}"
+    if status["prober"]["problem"]:
+        yield f"the stored configuration cannot be used: {status['prober']['problem']}"
 
 
 def _serving(links: Mapping[str, Mapping[str, Any]]) -> int:

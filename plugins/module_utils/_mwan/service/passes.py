@@ -28,6 +28,7 @@ class Passes:
         self._perform, self._ended, self._loop = perform, ended, loop
         self._agenda = Agenda(loop.time())
         self._work: asyncio.Future[Result] | None = None
+        self._begun = loop.time()
         # what routes and rules were set to last; events that come during a pass wait for what it sets
         self._state: State | None = None
         self._unjudged: list[Event] = []
@@ -61,6 +62,7 @@ class Passes:
 
     def begin(self, order: Order, now: float) -> None:
         self._agenda.begin(now)
+        self._begun = now
         self._work = self._perform(order)
         self._work.add_done_callback(self._drain)
 
@@ -112,4 +114,5 @@ class Passes:
             "last_seconds": self.last.seconds,
             "last_error": self.last.trouble or None,
             "running": self._agenda.running,
+            "running_for": round(self._loop.time() - self._begun, 3) if self._agenda.running else None,
         }
