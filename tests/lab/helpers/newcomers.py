@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 import time
 from functools import partial
@@ -20,8 +21,17 @@ from typing import Any
 
 async def attempt(job: dict[str, Any], port: int) -> bool:
     """The first line of an echo server is its answer."""
-    opening = asyncio.open_connection(job["destination"], job["port"], local_addr=("0.0.0.0", port))
-    reader, writer = await opening
+    sock = socket.socket()
+    try:
+        sock.setblocking(False)
+        # an earlier connection from this port, to another destination, may linger
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("0.0.0.0", port))
+        await asyncio.get_running_loop().sock_connect(sock, (job["destination"], job["port"]))
+        reader, writer = await asyncio.open_connection(sock=sock)
+    except BaseException:
+        sock.close()
+        raise
     try:
         writer.write(b"hello\n")
         return bool(await reader.readline())
