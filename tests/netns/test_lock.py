@@ -76,6 +76,27 @@ def test_lock_is_not_followed_to_another_file(lock: Path) -> None:
     assert not other.exists()
 
 
+def test_what_the_prober_leaves_in_place_of_the_lock_blocks_nobody(lock: Path) -> None:
+    """Opening a FIFO waits for its other end, which nobody opens."""
+    os.mkfifo(lock)
+    with pytest.raises(KernelError, match="not a regular file"), local.exclusive():
+        pass
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link"])
+def test_what_the_prober_leaves_in_place_of_a_file_blocks_nobody(
+    lock: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(local, "PROBERS", (f"{lock.parent}/",))
+    path = lock.with_name("health.json")
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/etc/passwd")
+    with pytest.raises(KernelError, match="not a regular file" if kind == "fifo" else "symbolic links"):
+        local.Files().read(str(path))
+
+
 def test_second_prober_is_refused_whoever_made_the_lock(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that root started by hand leaves a lock which the one of the service can take."""
     monkeypatch.setattr(main, "LOCK", str(lock))

@@ -17,6 +17,10 @@ from .errors import KernelError
 
 PROC_SYS = "/proc/sys/"
 LOCK = "/run/mwan/lock"
+# held by the prober as long as it runs
+PROBER_LOCK = "/run/mwan/mwand.lock"
+# the prober's to write: what is there must neither block root's runs nor lead them elsewhere
+PROBERS = ("/run/mwan/", "/var/lib/mwan/")
 PRIVATE = 0o640
 LOCK_WAIT = 30.0  # seconds; the longest apply measured is under two
 
@@ -51,7 +55,7 @@ class Files:
 
     def read(self, path: str) -> str | None:
         try:
-            with open(path, encoding="utf-8") as handle:
+            with os.fdopen(open_regular(path, os.O_RDONLY), encoding="utf-8") as handle:
                 return handle.read()
         except FileNotFoundError:
             return None
@@ -66,6 +70,19 @@ class Files:
                 _replace(path, text, mode)
         except OSError as exc:
             raise KernelError("write", path, str(exc.strerror)) from exc
+
+
+def open_regular(path: str, flags: int, mode: int = 0) -> int:
+    """A descriptor of a regular file; raises OSError, and KernelError for what is none.
+
+    Opening a FIFO waits for its other end (fifo(7)) unless O_NONBLOCK is given, to which regular files are indifferent.
+    """
+    flags |= os.O_NONBLOCK | (os.O_NOFOLLOW if path.startswith(PROBERS) else 0)
+    descriptor = os.open(path, flags, mode)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise KernelError("open", path, "it is not a regular file; remove it")
+    return descriptor
 
 
 def _remove(path: str) -> None:
@@ -108,7 +125,7 @@ def open_lock(path: str) -> int:
     """
     try:
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        lock = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
+        lock = open_regular(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
         found = os.fstat(lock)
         if os.geteuid() in (0, found.st_uid) and stat.S_IMODE(found.st_mode) != PRIVATE:
             os.fchmod(lock, PRIVATE)

@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterator
 from typing import IO
 
+from .. import local
+
 
 class Tail:
     """Tells whole lines, in order, each once, also those written to a file just before it was replaced."""
@@ -38,7 +40,7 @@ class Tail:
 
     def _opened(self) -> IO[str] | None:
         try:
-            return open(self._path, encoding="utf-8")
+            return os.fdopen(local.open_regular(self._path, os.O_RDONLY), encoding="utf-8")
         except FileNotFoundError:
             return None
 
