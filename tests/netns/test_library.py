@@ -92,7 +92,8 @@ def test_role_without_the_service_installs_its_programs_and_nothing_of_the_servi
     assert json.loads(router.run([f"{DIRECTORY}/current/mwand", "--check"]).stdout).keys() == {"isp_a", "isp_b"}
     assert router.run(["stat", "--format=%A %U %G", "/etc/mwan/mwan.json"]).stdout == "-rw-r----- root root\n"
     assert router.run(["stat", "--format=%A %U %G", "/run/mwan/lock"]).stdout == "-rw-r----- root root\n"
-    for absent in ("test -e /etc/systemd/system/mwan.service", "test -e /var/lib/mwan", "getent passwd mwan"):
+    assert router.run(["stat", "--format=%A %U %G", "/var/lib/mwan/kept/kept.json"]).stdout == "-rw-r----- root root\n"
+    for absent in ("test -e /etc/systemd/system/mwan.service", "getent passwd mwan"):
         assert router.run(absent, check=False).returncode != 0
 
 

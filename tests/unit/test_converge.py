@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -396,3 +397,39 @@ def test_a_link_that_goes_from_a_shared_device_keeps_its_gateway_until_nothing_l
     assert alone.keeping(Firewall(0x3F00, pair)).links == pair
     assert alone.keeping(alone) == alone
     assert Firewall(0x3F00, pair).keeping(alone).links == pair
+
+
+def test_what_the_router_keeps_has_a_file_of_its_own(router: ModelRouter) -> None:
+    play(router)
+    declared, kept = (json.loads(router.files.texts[path]) for path in (store.DOCUMENT, store.KEPT))
+    assert not declared.keys() & kept.keys()
+    assert kept == {"backend": "nftables", "originals": store.load_document(router.files).originals}
+    assert kept["originals"]["net/ipv4/ip_forward"] == "0"
+
+
+def test_what_an_older_release_kept_in_the_document_moves_out_of_it(router: ModelRouter) -> None:
+    play(router)
+    texts = router.files.texts
+    old = {**json.loads(texts[store.DOCUMENT]), **json.loads(texts.pop(store.KEPT))}
+    new, texts[store.DOCUMENT] = texts[store.DOCUMENT], json.dumps(old)
+    before = store.load_document(router.files)
+    play(router)
+    assert (store.load_document(router.files), texts[store.DOCUMENT]) == (before, new)
+
+
+def test_who_may_not_write_to_etc_leaves_the_document_alone(router: ModelRouter) -> None:
+    play(router)
+    texts = router.files.texts
+    old = json.dumps({**json.loads(texts[store.DOCUMENT]), **json.loads(texts.pop(store.KEPT))})
+    texts[store.DOCUMENT] = old
+    converge(replace(router.ports, boot_files=False), lambda stored: stored, strict=False)
+    assert texts[store.DOCUMENT] == old
+    assert "originals" in json.loads(texts[store.KEPT])
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"originals": {"kernel/core_pattern": "|/tmp/x"}}', '{"backend": "pf"}'])
+def test_what_was_kept_and_makes_no_sense_is_not_known(router: ModelRouter, text: str) -> None:
+    play(router)
+    router.files.texts[store.KEPT] = text
+    found = store.load_document(router.files)
+    assert (found.originals, found.backend) == ({}, None)

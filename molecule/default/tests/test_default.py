@@ -70,12 +70,18 @@ def test_tables_go_by_the_names_of_the_links(link: str) -> None:
     assert routes[0]["prefsrc"] == LINKS[link]
 
 
-def test_the_desired_state_is_stored_for_root_and_the_prober_only() -> None:
-    document = container("router").file("/etc/mwan/mwan.json")
+def test_what_is_declared_is_roots_to_change_and_the_probers_to_read() -> None:
+    directory, document = (container("router").file(path) for path in ("/etc/mwan", "/etc/mwan/mwan.json"))
 
-    assert document.is_file
-    assert document.user in ("root", "mwan"), "whoever wrote it last"
-    assert (document.group, document.mode) == ("mwan", 0o640)
+    assert (directory.user, directory.group, directory.mode) == ("root", "mwan", 0o2750)
+    assert (document.user, document.group, document.mode) == ("root", "mwan", 0o640)
+
+
+def test_what_runs_find_out_is_for_both() -> None:
+    kept = container("router").file("/var/lib/mwan/kept/kept.json")
+
+    assert kept.user in ("root", "mwan"), "whoever wrote it last"
+    assert (kept.group, kept.mode) == ("mwan", 0o640)
 
 
 @pytest.mark.parametrize("action", ["start", "restart", "reload", "stop"])

@@ -20,7 +20,7 @@ from .desired import Desired, check_default_kept, compile_state, table_names
 from .document import Document
 from .errors import InputError
 from .firewall.model import Firewall
-from .health import Health
+from .health import Health, last_word
 from .kernel import Facts, State
 from .model import AUTO
 from .plan import LoadedFirewall, Operation, make_plan, predict
@@ -29,6 +29,7 @@ from .released import DOWN
 from .resolve import check_present
 
 Change = Callable[[Document], Document]
+ReadHealth = Callable[[], Health]
 
 # Seconds. The kernel repeats an unanswered ARP request after one; a gateway on the segment answers in milliseconds.
 NEIGHBOUR_WAIT = 1.0
@@ -59,33 +60,49 @@ class _Planned:
 
 
 def converge(
-    router: Router, change: Change, check: bool = False, assume: Change | None = None, strict: bool = True
+    router: Router,
+    change: Change,
+    check: bool = False,
+    assume: Change | None = None,
+    strict: bool = True,
+    read_health: ReadHealth | None = None,
 ) -> Outcome:
     """Bring the router to the stored document as altered by `change`.
 
     In check mode nothing is written, and `assume` is applied first: what earlier tasks of the same play would have
     done, so that a fresh router can be checked with every task of a play. `strict` refuses what contradicts devices
-    that are present; restoring at boot takes what is there.
+    that are present; restoring at boot takes what is there. `read_health` stands in for the stored health.
     Raises InputError before anything is touched, KernelError and ApplyError from the kernel.
     """
     with nullcontext() if check or router.lock is None else router.lock():
         stored = store.load_document(router.files)
         assumed = (assume(stored) if check and assume else stored).check()
         wanted = change(assumed).check()
-        run = Run(router, store.load_health(router.files), stored, wanted, strict)
+        run = Run(router, read_health or _stored_health(router), stored, wanted, strict)
         observed = run.observe_after(assumed) if check and assume else run.observe()
         planned = run.plan(observed)
         loaded = store.recorded_firewall(router.files)
         if not check:
             run.apply(planned)
         before = assumed if check else stored
-        return _outcome(planned, before, loaded)
+        outcome = _outcome(planned, before, loaded)
+        return replace(outcome, warnings=(*outcome.warnings, *_last_words(router, run.health, planned.desired)))
 
 
 def open_run(router: Router) -> Run:
     """A run over the stored document as it is, to look at the router with."""
     stored = store.load_document(router.files)
-    return Run(router, store.load_health(router.files), stored, stored, strict=False)
+    return Run(router, _stored_health(router), stored, stored, strict=False)
+
+
+def _stored_health(router: Router) -> ReadHealth:
+    return lambda: store.load_health(router.files)
+
+
+def _last_words(router: Router, health: Health, desired: Desired) -> list[str]:
+    """What health keeps out although nobody will say any more that it is back."""
+    left = [link for link in health.kept_out() if link in desired.links]
+    return [last_word(link) for link in left] if left and not router.prober_runs() else []
 
 
 def _outcome(planned: _Planned, before: Document, loaded: store.Loaded) -> Outcome:
@@ -120,9 +137,12 @@ def describe_links(planned: _Planned) -> dict[str, dict[str, Any]]:
 class Run:
     """One run over one router: the facts are taken once, and everything is computed from them."""
 
-    def __init__(self, router: Router, health: Health, stored: Document, wanted: Document, strict: bool) -> None:
+    def __init__(
+        self, router: Router, read_health: ReadHealth, stored: Document, wanted: Document, strict: bool
+    ) -> None:
         self.router = router
-        self.health = health
+        self._read_health = read_health
+        self.health = read_health()
         self.stored = stored
         # the document the live firewall was made from; in check mode the one assumed before this run
         self.former = stored
@@ -270,8 +290,14 @@ class Run:
             self._verify(planned.operations, names)
 
     def _storing(self, document: Document) -> tuple[Operation, ...]:
-        texts = self.router.files.read(store.DOCUMENT), store.document_file(document)
-        return () if texts[0] == texts[1] else (Operation("document", *texts, store.DOCUMENT),)
+        """Who may not write to /etc declares nothing: there the file stays as it is, also in an older form."""
+        files = store.stored_files(document).items()
+        changes = [Operation("document", self.router.files.read(path), text, path) for path, text in files]
+        return tuple(
+            item
+            for item in changes
+            if item.before != item.after and (self.router.boot_files or item.subject != store.DOCUMENT)
+        )
 
     def _verify(self, done: tuple[Operation, ...], names: Mapping[int, str]) -> None:
         """Look again, and once more set what has not stayed: an address may have changed in the meantime."""
@@ -283,7 +309,8 @@ class Run:
             raise NotKeptError(report.actions(done, names), report.actions(left, names))
 
     def _left(self) -> tuple[Operation, ...]:
-        self.facts = self._facts(self.wanted)
+        """By what is known now: the prober leads new connections away from a dead link without waiting for this run."""
+        self.facts, self.health = self._facts(self.wanted), self._read_health()
         self._compiled.clear()
         return self._operations(self.wanted, self.observe())[1]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import layout, pins
@@ -23,36 +23,56 @@ HEALTH = "/run/mwan/health.json"
 # outlives a reboot: who drained a link wants it to stay so
 DRAINED = "/var/lib/mwan/drained.json"
 FIREWALL = "/run/mwan/firewall.json"
+# What of the document the router finds out by itself. The prober writes here, but not what was declared.
+KEPT = "/var/lib/mwan/kept/kept.json"
+OWN = ("originals", "backend")
 PRIVATE = 0o640
 
 
 def load_document(files: FilePort) -> Document:
-    """The stored document, an empty one where there is none; raises InputError when the file cannot be understood."""
+    """The stored document, an empty one where there is none; raises InputError when the file cannot be understood.
+
+    Before KEPT had a file of its own, its keys stood in the document.
+    """
     text = files.read(DOCUMENT)
-    if text is None:
-        return Document()
     try:
-        data = json.loads(text)
+        data = json.loads(text or "{}")
     except ValueError as exc:
         raise InputError(
-            DOCUMENT, text[:40], f"is not JSON ({exc})", "Restore the file, or remove it and run the playbook again"
+            DOCUMENT, str(text)[:40], f"is not JSON ({exc})", "Restore the file, or remove it and run the playbook again"
         ) from exc
-    return Document.parse(data, DOCUMENT)
+    return Document.parse({**data, **_kept(files)} if isinstance(data, dict) else data, DOCUMENT)
 
 
-def document_text(document: Document) -> str:
-    return json.dumps(document.dump(), indent=2, sort_keys=True) + "\n"
+def _kept(files: FilePort) -> dict[str, Any]:
+    """What the router keeps for itself; what cannot be understood is not known."""
+    data = _json(files.read(KEPT))
+    kept = {key: data[key] for key in OWN if key in data} if isinstance(data, dict) else {}
+    try:
+        Document.parse(kept)
+    except InputError:
+        return {}
+    return kept
 
 
 def declared_text(document: Document) -> str:
     """What a person declared and the ids it has, without what the router keeps for itself."""
-    declared = {key: value for key, value in document.dump().items() if key not in ("originals", "backend")}
-    return json.dumps(declared, indent=2, sort_keys=True) + "\n"
+    return _text({key: value for key, value in document.dump().items() if key not in OWN})
 
 
-def document_file(document: Document) -> str | None:
-    """The text of the document's file; an empty document has none."""
-    return None if document == Document() else document_text(document)
+def stored_files(document: Document) -> dict[str, str | None]:
+    """The content of the files by path; what says nothing has no file."""
+    empty = Document()
+    declared = replace(document, originals=empty.originals, backend=empty.backend)
+    kept = {key: value for key, value in document.dump().items() if key in OWN and value}
+    return {
+        KEPT: _text(kept) if kept else None,
+        DOCUMENT: None if declared == empty else declared_text(document),
+    }
+
+
+def _text(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, indent=2, sort_keys=True) + "\n"
 
 
 def load_health(files: FilePort) -> Health:

@@ -1,37 +1,36 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One pass over the router, in a thread: write the health document, lead new connections away, then the whole flow."""
+"""One pass over the router, in a thread: lead new connections, write the health document, then the whole flow."""
 
 from __future__ import annotations
 
 import json
 import time
 import traceback
-from contextlib import nullcontext
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any
 
 from .. import flow, store
 from ..apply import ApplyError, execute
-from ..desired import compile_state, table_names
+from ..desired import table_names
 from ..document import Document
 from ..errors import InputError, KernelError
-from ..firewall.model import Firewall
 from ..health import Health
 from ..kernel import Facts, State
-from ..plan import LoadedFirewall, Operation, make_plan
-from ..ports import FilePort, Router
+from ..ports import FilePort, Router, RoutingPort
+from .steering import compiled, steering
 
-NO_FIREWALL = LoadedFirewall(Firewall(mask=0), "")
 TROUBLES = (InputError, KernelError, ApplyError, OSError)
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a pass starts from. `steer`: a link stopped taking new connections, so that leading them away comes first.
+    """What a pass starts from. `steer`: links have changed their states, so that leading new connections comes first.
 
-    `document` stands in for a stored one that cannot be used.
+    `document` stands in for a stored one that cannot be used. `version` grows with the health document.
     """
 
     health_document: dict[str, Any]
@@ -39,6 +38,7 @@ class Order:
     document: Document
     facts: Facts
     steer: bool
+    version: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,56 +59,108 @@ class Result:
 
 
 class Converging:
-    """Used by one thread at a time."""
+    """Passes are run by one thread at a time; beside it, another one may steer.
 
-    def __init__(self, router: Router) -> None:
-        self._router = router
-        self._set: State | None = None
+    Steering takes no lock: it is not to wait for whoever holds that. Who holds it looks again at the end, under the
+    health of then, and the pass that follows each change of health puts right what the two made of it together.
+    `hands` do the steering, and are nobody else's.
+    """
+
+    def __init__(self, router: Router, hands: RoutingPort | None = None) -> None:
+        self._router, self._hands = router, replace(router, routing=hands or router.routing)
+        self._one = Lock()
+        self._latest: Order | None = None
+
+    def steer(self, order: Order) -> Result:
+        """Lead new connections, and store the health, while a pass is running. Raises nothing."""
+        begun = time.monotonic()
+        with self._one:
+            latest, problems = self._note(order), []
+            actions = self._lead(latest, problems) if latest.steer else []
+            problems += self._store_health()
+        return Result(actions, seconds=time.monotonic() - begun, trouble="; ".join(problems))
 
     def run(self, order: Order) -> Result:
-        """Raises nothing: what went wrong is in the result."""
+        """Raises nothing: what went wrong is in the result. A health document that cannot be written stops nothing."""
         begun = time.monotonic()
-        actions: list[str] = []
+        problems: list[str] = []
+        with self._one:
+            latest = self._note(order)
+            actions = self._lead(latest, problems) if latest.steer else []
+            problems += self._store_health()
+        where = ""
         try:
-            self._router.files.write(store.HEALTH, json.dumps(order.health_document, indent=1) + "\n")
-            if order.steer and self._set:
-                actions += self._steer(self._set, order)
             outcome = self._converge(order.document)
         except TROUBLES as exc:
-            self._set = None
-            return Result(actions, seconds=time.monotonic() - begun, trouble=str(exc))
+            problems.append(str(exc))
         except Exception as exc:
             # a mistake of ours must not end the watching; the journal shows where it is
-            self._set = None
-            trouble, where = f"{type(exc).__name__}: {exc}", traceback.format_exc()
-            return Result(actions, seconds=time.monotonic() - begun, trouble=trouble, where=where)
-        self._set = compiled(outcome.document, order)
-        loaded = any(action.endswith(" rules") for action in outcome.actions)
-        seconds = time.monotonic() - begun
-        return Result([*actions, *outcome.actions], outcome.warnings, seconds, "", loaded, self._set)
+            problems.append(f"{type(exc).__name__}: {exc}")
+            where = traceback.format_exc()
+        else:
+            loaded = any(action.endswith(" rules") for action in outcome.actions)
+            state = compiled(outcome.document, order.facts, self._health()).state
+            seconds, trouble = time.monotonic() - begun, "; ".join(problems)
+            return Result([*actions, *outcome.actions], outcome.warnings, seconds, trouble, loaded, state)
+        with self._one:
+            latest = replace(self._note(order), document=self._document(order.document))
+            actions += self._lead(latest, problems, in_need=True)
+        return Result(actions, seconds=time.monotonic() - begun, trouble="; ".join(problems), where=where)
 
-    def _steer(self, before: State, order: Order) -> list[str]:
-        """The policies' routes alone, in the planner's order: what the flow would do some ten milliseconds later.
+    def _note(self, order: Order) -> Order:
+        """The latest order: one that steers may overtake the pass before it."""
+        if self._latest is None or order.version >= self._latest.version:
+            self._latest = order
+        return self._latest
 
-        What fails here the flow meets again, and tells.
+    def _health(self) -> Health:
+        """The latest, with the operator's word of now, as every other run has it."""
+        word = self._latest.health_document if self._latest else None
+        return Health.parse(word).drained(store.load_drained(self._router.files))
+
+    def _store_health(self) -> list[str]:
+        """Returns what went wrong: that is told, but what follows has the health from us."""
+        document = self._latest.health_document if self._latest else {}
+        try:
+            self._router.files.write(store.HEALTH, json.dumps(document, indent=1) + "\n")
+        except KernelError as exc:
+            return [str(exc)]
+        return []
+
+    def _lead(self, order: Order, problems: list[str], in_need: bool = False) -> list[str]:
+        """What the flow would do some ten milliseconds later, or cannot do now.
+
+        What the kernel refuses here the flow meets again, and tells; one policy does not keep the others from it.
         """
-        done = []
-        with self._router.lock() if self._router.lock else nullcontext():
-            for operation in steering(before, compiled(order.document, order), order.document):
-                try:
-                    execute(self._router, operation)
-                except KernelError:
-                    break
-                done.append(operation.describe(table_names(order.document)))
+        done: list[str] = []
+        names, routing = table_names(order.document), self._hands.routing
+        try:
+            observed = State(routing.routes(), routing.rules(), pins=store.load_pins(self._router.files))
+            for operations in steering(observed, order.document, order.facts, order.health, in_need):
+                with suppress(KernelError):
+                    for operation in operations:
+                        execute(self._hands, operation)
+                        done.append(operation.describe(names))
+        except KernelError:
+            return done
+        except Exception:
+            # a mistake of ours; the flow is to be tried all the same
+            problems.append(traceback.format_exc())
         return done
+
+    def _document(self, held: Document) -> Document:
+        try:
+            return store.load_document(self._router.files)
+        except TROUBLES:
+            return held
 
     def _converge(self, held: Document) -> flow.Outcome:
         router = self._router
         try:
             store.load_document(router.files)
         except InputError:
-            router = replace(router, files=HeldFiles(router.files, store.document_text(held)))
-        return flow.converge(router, lambda stored: stored, strict=False)
+            router = replace(router, files=HeldFiles(router.files, store.declared_text(held)))
+        return flow.converge(router, lambda stored: stored, strict=False, read_health=self._health)
 
 
 class HeldFiles:
@@ -123,17 +175,3 @@ class HeldFiles:
     def write(self, path: str, text: str | None, mode: int = 0o644) -> None:
         if path != store.DOCUMENT:
             self._files.write(path, text, mode)
-
-
-def compiled(document: Document, order: Order) -> State:
-    return compile_state(document, order.facts, order.health, realms=document.backend == "iptables").state
-
-
-def steering(before: State, after: State, document: Document) -> tuple[Operation, ...]:
-    """The changes of the policies' routes between two states, as if all else had stayed."""
-    tables = {document.settings.table(document.policy_ident(policy.name)) for policy in document.policies}
-    was, will = (
-        State(routes=frozenset(route for route in state.routes if route.table in tables), rules=before.rules)
-        for state in (before, after)
-    )
-    return make_plan(will, was, document.settings, NO_FIREWALL, NO_FIREWALL, NO_FIREWALL)
