@@ -26,7 +26,6 @@ def lock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         os.chown(directory, PROBER, PROBER)
         Path(directory).chmod(0o2775)
         monkeypatch.setattr(local, "LOCK", f"{directory}/lock")
-        monkeypatch.setattr(local, "LOCK_WAIT", 0.2)
         yield Path(directory, "lock")
 
 
@@ -107,7 +106,28 @@ def test_second_prober_is_refused_whoever_made_the_lock(lock: Path, monkeypatch:
     assert taking(lock, PROBER).returncode == 0
 
 
+def test_whether_the_prober_runs_is_told_by_its_lock(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "LOCK", str(lock))
+    monkeypatch.setattr(local, "PROBER_LOCK", str(lock))
+    assert not local.prober_runs(), "it never did"
+    with main.only_one():
+        assert local.prober_runs()
+    assert not local.prober_runs()
+
+
+def test_prober_starts_while_somebody_looks_whether_it_runs(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "LOCK", str(lock))
+    looking = subprocess.Popen(["flock", "--shared", str(lock), "sleep", "0.2"])
+    try:
+        while taking(lock, 0).returncode == 0:
+            pass
+        with main.only_one():
+            pass
+    finally:
+        looking.wait()
+
+
 @pytest.mark.usefixtures("lock")
 def test_lock_that_is_held_is_waited_for_and_named() -> None:
-    with local.exclusive(), pytest.raises(KernelError, match="another run has held it"), local.exclusive():
+    with local.exclusive(), pytest.raises(KernelError, match="another run has held it"), local.exclusive(0.2):
         pass

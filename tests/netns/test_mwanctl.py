@@ -104,6 +104,25 @@ def test_status_and_events_of_a_prober_that_runs(managed: Topology) -> None:
         assert follower.returncode == 130
 
 
+def test_what_a_prober_that_does_not_run_keeps_out_is_told(managed: Topology) -> None:
+    """Stopped in an outage, it leaves its last word, which routing follows."""
+    router, part = managed.router, "link isp_a is kept out by the last word"
+    router.run(["tee", "/run/mwan/health.json"], input=json.dumps({"links": {"isp_a": {"state": "down"}}}))
+    restored = router.run(command("restore"), check=False)
+    assert (restored.returncode, part in restored.stderr) == (0, True)
+    assert part in " ".join(ctl(router, "status").split())
+    holder = router.popen(["flock", "/run/mwan/mwand.lock", "sleep", "20"])
+    try:
+        while router.run("flock --nonblock /run/mwan/mwand.lock true", check=False).returncode == 0:
+            pass
+        assert part not in router.run(command("restore"), check=False).stderr, "it runs"
+    finally:
+        holder.terminate()
+        holder.wait()
+    router.run("rm /run/mwan/health.json")
+    assert router.run(command("restore"), check=False).stderr == ""
+
+
 def test_watching_draws_again(managed: Topology) -> None:
     watcher = managed.router.popen(command("status", "--watch", "0.2"))
     time.sleep(1.5)

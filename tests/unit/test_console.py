@@ -266,6 +266,13 @@ def test_what_the_prober_is_in_trouble_with_is_for_monitoring(
     assert part in line
 
 
+def test_what_a_prober_that_does_not_run_keeps_out_is_told() -> None:
+    gone, mute = picture({"isp_a": "down"}), picture({"isp_a": "down"}, silent="does not answer")
+    assert "link isp_a is kept out by the last word" in text(gone)
+    assert "link isp_a is kept out" in status.check(status.build(gone))[1]
+    assert "kept out" not in text(mute) + text(picture({"isp_a": "down"}, prober=answer(isp_a=DOWN)))
+
+
 def test_a_router_without_links_is_unknown_to_monitoring() -> None:
     assert status.check(status.build(picture(wish={})))[0] == status.UNKNOWN
 

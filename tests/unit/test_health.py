@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from _mwan import store
+from _mwan import flow, store
 from _mwan.health import STATES, Health
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,6 +89,22 @@ def test_a_drained_link_is_led_around_and_that_is_no_drift() -> None:
     store.save_drained(router.files, {})
     worlds.apply(router, worlds.TWO_LINKS)
     assert any("wan1" in line for line in policy_routes(router))
+
+
+@pytest.mark.parametrize(("runs", "warned"), [(True, 0), (False, 1)])
+def test_a_link_that_a_prober_which_does_not_run_keeps_out_is_told(runs: bool, warned: int) -> None:
+    router = ModelRouter(worlds.facts())
+    worlds.apply(router, worlds.TWO_LINKS)
+    states = {"isp_a": {"state": "down"}, "isp_b": {"state": "up"}, "isp_gone": {"state": "down"}}
+    router.files.texts[store.HEALTH] = json.dumps({"links": states})
+    store.save_drained(router.files, {"isp_a": {"why": "new fibre"}})
+    ports = replace(router.ports, prober_runs=lambda: runs)
+    for check in (False, True):
+        warnings = flow.converge(ports, lambda stored: stored, check=check).warnings
+        assert [warning for warning in warnings if "last word" in warning] == [
+            "link isp_a is kept out by the last word of a prober that does not run; start it (systemctl start mwan), "
+            "or remove /run/mwan/health.json and run 'mwanctl restore'"
+        ] * warned
 
 
 def policy_routes(router: ModelRouter) -> list[str]:

@@ -45,8 +45,20 @@ class Health:
     def state(self, link: str) -> str:
         return self.states.get(link, "unknown")
 
+    def kept_out(self) -> list[str]:
+        """The links that the prober's word keeps out, whatever the operator says."""
+        return [link for link, state in self.states.items() if state in ("suspect", "down")]
+
     def released_by(self, link: str) -> str | None:
         return self.released.get(link)
+
+
+def last_word(link: str) -> str:
+    """What to know of a link that is kept out when no prober runs to let it in again."""
+    return (
+        f"link {link} is kept out by the last word of a prober that does not run; start it (systemctl start mwan), "
+        "or remove /run/mwan/health.json and run 'mwanctl restore'"
+    )
 
 
 def _words(entries: Iterable[tuple[str, Mapping[str, Any]]], key: str, allowed: tuple[str, ...]) -> dict[str, str]:

@@ -26,4 +26,5 @@ def open_router(run: Runner) -> Router:
         legacy_firewall=legacy_in_use(),
         lock=local.exclusive,
         boot_files=os.geteuid() == 0,
+        prober_runs=local.prober_runs,
     )

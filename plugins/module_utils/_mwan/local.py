@@ -107,11 +107,11 @@ def _replace(path: str, text: str, mode: int) -> None:
 
 
 @contextmanager
-def exclusive() -> Iterator[None]:
-    """Hold the router's lock; raises KernelError when another run keeps it for LOCK_WAIT seconds."""
+def exclusive(patience: float = LOCK_WAIT) -> Iterator[None]:
+    """Hold the router's lock; raises KernelError when another run keeps it for so many seconds."""
     lock = open_lock(LOCK)
     try:
-        _wait_for(lock)
+        _wait_for(lock, patience)
         yield
     finally:
         os.close(lock)
@@ -134,13 +134,30 @@ def open_lock(path: str) -> int:
     return lock
 
 
-def _wait_for(lock: int) -> None:
-    deadline = time.monotonic() + LOCK_WAIT
+def prober_runs() -> bool:
+    """Whether somebody holds the prober's lock; also when that cannot be told."""
+    try:
+        lock = open_regular(PROBER_LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except (OSError, KernelError):
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def _wait_for(lock: int, patience: float) -> None:
+    deadline = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise KernelError("lock", LOCK, f"another run has held it for {LOCK_WAIT:.0f} seconds") from None
+                raise KernelError("lock", LOCK, f"another run has held it for {patience:.0f} seconds") from None
             time.sleep(0.05)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -102,3 +102,5 @@ class Router:
     lock: Any = None
     # whether files that name tables, or matter at boot only, are kept too: in /etc, where only root may write
     boot_files: bool = True
+    # whether the prober runs, whose word on health would otherwise be its last one
+    prober_runs: Callable[[], bool] = lambda: True

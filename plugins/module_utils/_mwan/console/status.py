@@ -11,7 +11,7 @@ from typing import Any
 
 from ..desired import Desired
 from ..document import Document
-from ..health import Health
+from ..health import Health, last_word
 from ..kernel import Facts
 from ..shares import Spread, spreads
 from . import table, words
@@ -228,6 +228,7 @@ def _notes(status: Mapping[str, Any], now: float) -> Iterator[str]:
     prober = status["prober"]
     if not prober["running"]:
         yield _absent(prober, now)
+        yield from (f"warning: {last_word(name)}" for name in _left_out(status))
     if prober["held"]:
         yield "No target answers on any link: silence moves nothing until one does."
     for name, link in status["links"].items():
@@ -238,6 +239,12 @@ def _notes(status: Mapping[str, Any], now: float) -> Iterator[str]:
         yield f"The router could not be brought to what is declared: {prober['stuck']}"
         yield "Shares and policies are shown as they should be; what the kernel does may differ (see `mwanctl diff`)."
     yield from (f"warning: {warning}" for warning in status["warnings"])
+
+
+def _left_out(status: Mapping[str, Any]) -> list[str]:
+    """The links that a prober which does not run keeps out; one that runs and is silent may yet let them in."""
+    links = {} if status["prober"]["running"] or status["prober"]["silent"] else status["links"]
+    return [name for name, link in links.items() if link["state"] in ("suspect", "down")]
 
 
 def _of_link(name: str, link: Mapping[str, Any]) -> Iterator[str]:
@@ -281,7 +288,7 @@ def _judged(status: Mapping[str, Any]) -> tuple[int, str]:
         return UNKNOWN, "no link is declared"
     for code, found in (
         (CRITICAL, _failures(status)),
-        (UNKNOWN, _blindness(status["prober"])),
+        (UNKNOWN, _blindness(status)),
         (WARNING, _troubles(status)),
     ):
         texts = list(found)
@@ -302,9 +309,11 @@ def _failures(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"the router could not be brought to what is declared: {prober['stuck']}"
 
 
-def _blindness(prober: Mapping[str, Any]) -> Iterator[str]:
+def _blindness(status: Mapping[str, Any]) -> Iterator[str]:
+    prober = status["prober"]
     if not prober["running"]:
         yield f"the prober {prober['silent'] or 'is not running'}"
+        yield from (last_word(name) for name in _left_out(status))
 
 
 def _troubles(status: Mapping[str, Any]) -> Iterator[str]:
