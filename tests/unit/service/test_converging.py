@@ -5,16 +5,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from _mwan import store
 from _mwan.desired import compile_state
 from _mwan.document import Document
+from _mwan.errors import KernelError
+from _mwan.flow import converge
 from _mwan.health import STATES, Health
-from _mwan.kernel import State
+from _mwan.kernel import Pin, State
 from _mwan.plan import predict
-from _mwan.service.converging import Converging, Order, steering
+from _mwan.service.converging import Converging, Order
+from _mwan.service.steering import steering
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.model_kernel import ModelRouter
@@ -52,10 +58,15 @@ def outages(draw: st.DrawFn) -> tuple[Document, dict[str, str], dict[str, str]]:
 @given(outages())
 def test_leading_away_goes_where_the_flow_goes(outage: tuple[Document, dict[str, str], dict[str, str]]) -> None:
     """Policy routes end as they shall be, nothing else is touched, and no policy is without a way it could have."""
-    document, *states = outage
-    was, will = (state_of(document, item) for item in states)
-    tables = {document.settings.table(document.policy_ident(policy.name)) for policy in document.policies}
-    operations = steering(was, will, document)
+    document, before, after = outage
+    links = compile_state(document, facts(), Health(before)).links
+    pins = {
+        name: Pin(document.settings.mark(link.ident), (link.address,) if link.address else ())
+        for name, link in links.items()
+    }
+    was, will = replace(state_of(document, before), pins=pins), state_of(document, after)
+    tables = policy_tables(document) & {rule.table for rule in was.rules}
+    operations = [item for changes in steering(was, document, facts(), Health(after)) for item in changes]
     state = was
     for operation in operations:
         assert operation.kind == "route"
@@ -70,8 +81,116 @@ def test_leading_away_goes_where_the_flow_goes(outage: tuple[Document, dict[str,
     }
 
 
+def policy_tables(document: Document) -> set[int]:
+    return {document.settings.table(document.policy_ident(policy.name)) for policy in document.policies}
+
+
 def ways(state: State) -> set[int]:
     return {route.table for route in state.routes if route.kind == "unicast"}
+
+
+def led_to(shown: ModelRouter) -> set[str]:
+    """The devices that policies lead new connections to."""
+    tables = policy_tables(store.load_document(shown.files))
+    return {hop.device for route in shown.routing.routes() if route.table in tables for hop in route.nexthops}
+
+
+@pytest.fixture
+def outage() -> tuple[ModelRouter, Converging]:
+    """isp_a is down, and the router is as it shall be then."""
+    shown = router()
+    converging = Converging(shown.ports)
+    assert converging.run(order(shown, isp_a="down")).trouble == ""
+    assert led_to(shown) == {"wan2"}
+    return shown, converging
+
+
+@contextmanager
+def hanging(shown: ModelRouter) -> Iterator[None]:
+    """nft does not come to an end."""
+
+    def listing() -> str:
+        raise KernelError("run", "nft", "it did not end")
+
+    shown.nftables.listing = listing  # type: ignore[method-assign]
+    yield
+    del shown.nftables.listing
+
+
+def test_links_are_changed_while_every_pass_fails(outage: tuple[ModelRouter, Converging]) -> None:
+    """There and back, and there again."""
+    shown, converging = outage
+    with hanging(shown):
+        for states, devices in (
+            ({"isp_a": "up"}, {"wan1", "wan2"}),
+            ({"isp_b": "down"}, {"wan1"}),
+            ({"isp_a": "down"}, {"wan2"}),
+        ):
+            result = converging.run(order(shown, steer=True, **states))
+            assert ("run nft" in result.trouble, led_to(shown)) == (True, devices)
+    assert converging.run(order(shown, isp_a="down")).trouble == ""
+    assert led_to(shown) == {"wan2"}
+
+
+def test_a_link_that_lost_its_table_is_led_to_again_by_the_whole_flow(outage: tuple[ModelRouter, Converging]) -> None:
+    shown, converging = outage
+    document = store.load_document(shown.files)
+    table = document.settings.table(document.link_ident("isp_a"))
+    for key in [key for key, (route, _by) in shown.routing.rib.items() if route.table == table]:
+        del shown.routing.rib[key]
+    with hanging(shown):
+        converging.run(order(shown, steer=True, isp_a="up"))
+        assert led_to(shown) == {"wan2"}, "something serves, and this may not"
+        converging.run(order(shown, steer=True, isp_a="up", isp_b="down"))
+        assert led_to(shown) == {"wan1"}, "it is all there is"
+        assert table in ways(State(shown.routing.routes()))
+    assert converging.run(order(shown, isp_b="down")).trouble == ""
+
+
+def test_health_that_cannot_be_written_is_told_and_stops_nothing() -> None:
+    shown = router()
+    converging = Converging(shown.ports)
+    converging.run(order(shown))
+    write = shown.files.write
+
+    def full(path: str, text: str | None, mode: int = 0o644) -> None:
+        if path == store.HEALTH:
+            raise KernelError("write", path, "No space left on device")
+        write(path, text, mode)
+
+    shown.files.write = full  # type: ignore[method-assign]
+    result = converging.run(order(shown, isp_a="down"))
+    assert "No space left" in result.trouble
+    assert result.state is not None
+    assert led_to(shown) == {"wan2"}, "not by what the file said before"
+
+
+def test_steering_waits_for_nobody_who_holds_the_lock() -> None:
+    shown = router()
+    Converging(shown.ports).run(order(shown))
+
+    def held() -> Any:
+        assert led_to(shown) == {"wan2"}
+        raise KernelError("lock", "the lock", "held")
+
+    result = Converging(replace(shown.ports, lock=held)).run(order(shown, steer=True, isp_a="down"))
+    assert "the lock: held" in result.trouble
+
+
+def test_a_run_that_ends_after_a_link_died_does_not_lead_back_to_it() -> None:
+    """Its plan was made while the link was up, and a pass beside it leads away."""
+    shown = router()
+    converging = Converging(shown.ports)
+    converging.run(order(shown))
+    shown.sysctl.values["net/ipv4/ip_forward"] = "0"
+
+    def died() -> None:
+        shown.faults.after_write = None
+        converging.steer(replace(order(shown, steer=True, isp_a="down"), version=2))
+
+    shown.faults.after_write = died
+    converge(shown.ports, lambda stored: stored, strict=False)
+    assert led_to(shown) == {"wan2"}
 
 
 def test_a_pass_leads_away_first_and_tells_all_it_did() -> None:
@@ -87,23 +206,11 @@ def test_a_pass_leads_away_first_and_tells_all_it_did() -> None:
     assert converging.run(order(shown, isp_a="down")).actions == []
 
 
-def test_health_is_written_before_anything_moves() -> None:
-    shown = router()
-    converging = Converging(shown.ports)
-    converging.run(order(shown))
-    seen: list[str] = []
-    shown.faults.after_write = lambda: seen.append(shown.files.texts[store.HEALTH])
-    converging.run(order(shown, steer=True, isp_a="down"))
-    assert len(seen) > 1
-    assert all('"down"' in text for text in seen)
-
-
 def test_a_route_that_cannot_be_led_away_is_left_to_the_flow() -> None:
     shown = router()
     converging = Converging(shown.ports)
     converging.run(order(shown))
-    # the second write is the first route, after the health document
-    shown.faults.refuse = shown.faults.writes + 2
+    shown.faults.refuse = shown.faults.writes + 1
     result = converging.run(order(shown, steer=True, isp_a="down"))
     assert result.trouble == ""
     assert result.state is not None

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from _mwan import store
+from _mwan.service.converging import Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.service.world import TARGETS, World
@@ -96,6 +97,7 @@ def test_carrier_loss_needs_no_delay() -> None:
 def test_nothing_is_led_anywhere_by_a_document_that_was_just_replaced() -> None:
     with world(wish(1, 1, 1)).start() as shown:
         shown.run(5)
+        shown.orders.clear()
         shown.declare(wish(1, 1))
         shown.device("wan1", carrier=False)
         shown.run(0.1)
@@ -395,3 +397,26 @@ def check_documents(shown: World) -> None:
             assert entry["released"] in (None, "down", "failback")
             assert (entry["released"] == "down") <= (entry["state"] == "down")
             assert (entry["released"] == "failback") <= (entry["state"] not in ("down", "unknown"))
+
+
+def test_a_link_that_dies_while_a_pass_hangs_is_left_and_no_sign_of_life_is_given() -> None:
+    with world(wish(1, 1)).start() as shown:
+        shown.run(5)
+        manager = shown.daemon._equipment.manager
+        signs: list[float] = []
+        manager.watchdog = 15.0
+        manager.say = lambda **words: signs.append(shown.loop.time()) if "WATCHDOG" in words else None  # type: ignore[method-assign]
+        perform = shown.daemon._passes._perform
+        hung = shown.loop.create_future()
+        shown.daemon._passes._perform = lambda _order: hung
+        shown.daemon.reload()
+        shown.run(1)
+        shown.device("wan1", carrier=False)
+        shown.run(0.1)
+        assert ways(shown) == {"wan2"}
+        shown.run(120)
+        assert [sign for sign in signs if sign > 27] == []
+        shown.daemon._passes._perform = perform
+        hung.set_result(Result(trouble="killed"))
+        shown.run(30)
+        assert (signs[-1] > 120, shown.drift()) == (True, [])

@@ -167,12 +167,18 @@ class World:
             self.loop.call_later(PASS, lambda: work.set_result(converging.run(order)))
             return work
 
+        def steer(order: Order) -> asyncio.Future[Result]:
+            work: asyncio.Future[Result] = self.loop.create_future()
+            self.loop.call_soon(lambda: work.set_result(converging.steer(order)))
+            return work
+
         return Equipment(
             files=self.router.files,
             eyes=self.router.routing,
             open_monitor=self._open_monitor,
             make_probe=lambda target, binding, sink, _loop: FakeProbe(self, target, binding, sink),
             perform=perform,
+            steer=steer,
             configuration=Configuration(self.router.files, self._stamp),
             journal=Journal(stream=False, write=self.said.append),
             manager=Manager({}),

@@ -74,38 +74,44 @@ class Converging:
     def steer(self, order: Order) -> Result:
         """Lead new connections, and store the health, while a pass is running. Raises nothing."""
         begun = time.monotonic()
-        with self._one:
-            latest, problems = self._note(order), []
-            actions = self._lead(latest, problems) if latest.steer else []
-            problems += self._store_health()
-        return Result(actions, seconds=time.monotonic() - begun, trouble="; ".join(problems))
+        actions, problems = self._begin(order)
+        return Result(actions, seconds=time.monotonic() - begun, trouble="; ".join(dict.fromkeys(problems)))
 
     def run(self, order: Order) -> Result:
         """Raises nothing: what went wrong is in the result. A health document that cannot be written stops nothing."""
         begun = time.monotonic()
+        actions, problems = self._begin(order)
+        done = self._pass(order)
+        actions += done.actions
+        if done.state is None:
+            problems.append(done.trouble)
+            with self._one:
+                latest = replace(self._note(order), document=self._document(order.document))
+                actions += self._lead(latest, problems, in_need=True)
+        return replace(
+            done, actions=actions, seconds=time.monotonic() - begun, trouble="; ".join(dict.fromkeys(problems))
+        )
+
+    def _begin(self, order: Order) -> tuple[list[str], list[str]]:
+        """What was done, and what went wrong."""
         problems: list[str] = []
         with self._one:
             latest = self._note(order)
             actions = self._lead(latest, problems) if latest.steer else []
             problems += self._store_health()
-        where = ""
+        return actions, problems
+
+    def _pass(self, order: Order) -> Result:
         try:
             outcome = self._converge(order.document)
+            state = compiled(outcome.document, order.facts, self._health()).state
         except TROUBLES as exc:
-            problems.append(str(exc))
+            return Result(trouble=str(exc))
         except Exception as exc:
             # a mistake of ours must not end the watching; the journal shows where it is
-            problems.append(f"{type(exc).__name__}: {exc}")
-            where = traceback.format_exc()
-        else:
-            loaded = any(action.endswith(" rules") for action in outcome.actions)
-            state = compiled(outcome.document, order.facts, self._health()).state
-            seconds, trouble = time.monotonic() - begun, "; ".join(problems)
-            return Result([*actions, *outcome.actions], outcome.warnings, seconds, trouble, loaded, state)
-        with self._one:
-            latest = replace(self._note(order), document=self._document(order.document))
-            actions += self._lead(latest, problems, in_need=True)
-        return Result(actions, seconds=time.monotonic() - begun, trouble="; ".join(problems), where=where)
+            return Result(trouble=f"{type(exc).__name__}: {exc}", where=traceback.format_exc())
+        loaded = any(action.endswith(" rules") for action in outcome.actions)
+        return Result(outcome.actions, outcome.warnings, loaded=loaded, state=state)
 
     def _note(self, order: Order) -> Order:
         """The latest order: one that steers may overtake the pass before it."""
@@ -143,9 +149,9 @@ class Converging:
                         done.append(operation.describe(names))
         except KernelError:
             return done
-        except Exception:
+        except Exception as exc:
             # a mistake of ours; the flow is to be tried all the same
-            problems.append(traceback.format_exc())
+            problems.append(f"{type(exc).__name__}: {exc}")
         return done
 
     def _document(self, held: Document) -> Document:

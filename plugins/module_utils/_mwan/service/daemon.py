@@ -43,7 +43,9 @@ LAG = 0.25
 LOOK = 1.0
 # between two lines on the process's own lateness
 QUIET = 60.0
-RESTING = ("suspect", "down")
+# A pass waits 10 s for the router's lock, and as long for a program. The last sign of life is at least 5 s younger than
+# a pass that lasts longer than this, so that what ends within 35 s is let live by a manager that waits for 30.
+LONGEST = 20.0
 
 
 class Daemon:
@@ -225,8 +227,16 @@ class Daemon:
         if self._configuration.is_new():
             self._read_files()
         self._weigh(now)
+        self._equipment.manager.again()
+        self._sign(now)
+
+    def _sign(self, now: float) -> None:
+        """Give a sign of life, unless a pass has come to no end: then the service manager is to start us anew."""
         watchdog = self._equipment.manager.watchdog
         if watchdog and now >= self._signed + watchdog - LOOK / 2:
+            if self._passes.lasts(now) > LONGEST:
+                self._teller.trouble("pass", f"a run over the router has not ended for {LONGEST:.0f} s")
+                return
             self._signed = now
             self._equipment.manager.say(WATCHDOG=1)
 
@@ -256,15 +266,29 @@ class Daemon:
     def _act(self, changes: list[Change], now: float) -> None:
         for change in changes:
             self._overlay.change(change, now, self._equipment.wall())
-            self._steer = self._steer or change.after in RESTING
         local = time.localtime(self._equipment.wall())
-        self._overlay.settle(now, 60 * local.tm_hour + local.tm_min)
+        self._overlay.settle(now, 60 * local.tm_hour + local.tm_min, self._watch.held)
         if self._overlay.version != self._ordered:
-            self._ordered = self._overlay.version
+            # the first pass adopts what there is
+            self._ordered, self._steer = self._overlay.version, self._ordered >= 0
             self._passes.ask(Reason.HEALTH, now)
+            self._overtake()
         if self._configuration.stored and self._passes.due <= now:
             self._passes.begin(self._order(), now)
             self._steer = False
+
+    def _overtake(self) -> None:
+        """A pass that runs may wait for the router's lock, or for a program that hangs: links do not wait for that."""
+        if self._passes.running and self._configuration.stored:
+            self._equipment.steer(self._order()).add_done_callback(self._overtaken)
+
+    def _overtaken(self, work: asyncio.Future[Result]) -> None:
+        result = work.result()
+        if result.actions:
+            text = f"led new connections while a run over the router lasts: {'; '.join(result.actions)}"
+            self._equipment.journal.log(wording.INFO, text, {"actions": len(result.actions)})
+        if result.trouble:
+            self._teller.trouble("steering", result.trouble)
 
     def _pace(self, now: float) -> None:
         for name in self._ground.links:
@@ -290,6 +314,7 @@ class Daemon:
             self._configuration.document,
             self._ground.facts,
             self._steer and not self._configuration.is_new(),
+            self._overlay.version,
         )
 
     def _pass_ended(self, before: Result, repair: bool) -> None:

@@ -24,13 +24,17 @@ from .probing import MakeProbe
 
 @dataclass(frozen=True)
 class Equipment:
-    """`eyes` read the kernel's facts and are nobody else's; `perform` makes the passes over the router elsewhere."""
+    """`eyes` read the kernel's facts and are nobody else's; `perform` makes the passes over the router elsewhere.
+
+    `steer` leads new connections, and stores the health, beside a pass that runs.
+    """
 
     files: FilePort
     eyes: RoutingPort
     open_monitor: OpenMonitor
     make_probe: MakeProbe
     perform: Perform
+    steer: Perform
     configuration: Configuration
     journal: Journal
     manager: Manager

@@ -10,10 +10,13 @@ import fcntl
 import os
 import resource
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from .. import host, local, netlink, store
@@ -34,7 +37,11 @@ from .named import make_probe
 from .notify import Manager
 from .ruleset import LegacyMonitor, RulesetMonitor
 
-LOCK = "/run/mwan/mwand.lock"
+LOCK = local.PROBER_LOCK
+# seconds for the router's lock: a pass is tried again, and shall not be taken for one that hangs (daemon.LONGEST)
+LOCK_WAIT = 10.0
+# Seconds. Others look whether the prober runs, and hold the lock for that instant.
+LOOKED_AT = 0.3
 
 
 def watched_links() -> dict[str, Any]:
@@ -64,16 +71,21 @@ def only_one() -> Iterator[None]:
 
 
 def _take(lock: int) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise KernelError("lock", LOCK, "another mwand runs") from None
+    deadline = time.monotonic() + LOOKED_AT
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise KernelError("lock", LOCK, "another mwand runs") from None
+            time.sleep(0.01)
 
 
 async def _serve(run: Runner, version: str, address: tuple[str, int] | None, textfile: str | None) -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    with ThreadPoolExecutor(1, "converge") as executor:
-        equipment = _equipment(run, version, executor, loop)
+    with ThreadPoolExecutor(1, "converge") as executor, ThreadPoolExecutor(1, "steer") as beside:
+        equipment = _equipment(run, version, executor, beside, loop)
         daemon = Daemon(equipment, loop)
         loop.set_exception_handler(Mistakes(equipment.journal))
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -93,10 +105,16 @@ async def _serve(run: Runner, version: str, address: tuple[str, int] | None, tex
             await daemon.close()
 
 
-def _equipment(run: Runner, version: str, executor: ThreadPoolExecutor, loop: asyncio.AbstractEventLoop) -> Equipment:
-    router, events = host.open_router(run), EventLog()
+def _equipment(
+    run: Runner,
+    version: str,
+    executor: ThreadPoolExecutor,
+    beside: ThreadPoolExecutor,
+    loop: asyncio.AbstractEventLoop,
+) -> Equipment:
+    router, events = replace(host.open_router(run), lock=partial(local.exclusive, LOCK_WAIT)), EventLog()
     events.load()
-    converging, legacy = Converging(router), LegacyMonitor(loop)
+    converging, legacy = Converging(router, netlink.Netlink()), LegacyMonitor(loop)
 
     def perform(order: Order) -> asyncio.Future[Result]:
         work = loop.run_in_executor(executor, converging.run, order)
@@ -110,6 +128,7 @@ def _equipment(run: Runner, version: str, executor: ThreadPoolExecutor, loop: as
         open_monitor=lambda tell: Senses(tell, legacy, loop),
         make_probe=make_probe,
         perform=perform,
+        steer=lambda order: loop.run_in_executor(beside, converging.steer, order),
         configuration=Configuration(router.files, stamp),
         journal=Journal(),
         manager=Manager(),

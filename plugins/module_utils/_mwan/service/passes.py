@@ -40,6 +40,10 @@ class Passes:
     def running(self) -> bool:
         return self._agenda.running
 
+    def lasts(self, now: float) -> float:
+        """For how many seconds the one that runs has done so."""
+        return now - self._begun if self._agenda.running else 0.0
+
     @property
     def due(self) -> float:
         return self._agenda.due
