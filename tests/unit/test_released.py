@@ -43,7 +43,8 @@ CASES = {
     "released, and suspect": (wish(policy()), "suspect/down", "up", {}),
     "no other": (wish(policy()), "down/down", "down/down", {}),
     "the other drained": (wish(policy()), "down/down", "drained", {}),
-    "the other suspect": (wish(policy()), "down/down", "suspect", {"isp_a": BOTH_DOWN}),
+    "the other suspect": (wish(policy()), "down/down", "suspect", {}),
+    "the other degraded": (wish(policy()), "down/down", "degraded", {"isp_a": BOTH_DOWN}),
     "the other in another policy": (
         wish(policy("balanced", {"link": "isp_a"}), policy("other", {"link": "isp_b"})), "down/down", "up", {},
     ),

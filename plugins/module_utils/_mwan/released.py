@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from .document import Document
 from .health import Health
-from .serving import Serving
+from .serving import SUSPECT, Serving
 
 DOWN, FAILBACK = "down", "failback"
 
@@ -58,9 +58,9 @@ def _why(link: str, health: Health, serving: Serving) -> str:
 
 
 def _others_serve(link: str, document: Document, serving: Serving) -> bool:
-    """Whether a policy of the link leads new connections to others."""
+    """Whether a policy of the link leads new connections to others that answer: a suspect one may be dead, too."""
     return any(
-        member.link != link
+        member.link != link and serving.rank(member.link) < SUSPECT
         for policy in document.policies
         if any(member.link == link for member in policy.members)
         for member in serving.tier(policy)

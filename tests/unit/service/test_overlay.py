@@ -41,8 +41,8 @@ class Shown:
     def change(self, link: str, after: str, immediate: bool, now: float) -> None:
         self.overlay.change(Change(link, "", after, "so it is", {}, immediate), now, now)
 
-    def released(self, now: float, minute: int = NOON) -> dict[str, str | None]:
-        self.overlay.settle(now, minute)
+    def released(self, now: float, minute: int = NOON, held: bool = False) -> dict[str, str | None]:
+        self.overlay.settle(now, minute, held)
         return {name: self.overlay.entry(name).released for name in LINKS}
 
 
@@ -79,6 +79,21 @@ def test_nothing_that_is_due_is_missed(steps: list[tuple[float, str, str, bool]]
             shown.overlay.resolved(shown.links, drained)
         assert lazy.released(now) == busy.released(now, 3)
         assert lazy.overlay.version == busy.overlay.version
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 3.0), st.booleans(), st.sampled_from(("", "up", "down"))), max_size=20))
+def test_nothing_is_given_up_while_no_target_answers_anywhere(steps: list[tuple[float, bool, str]]) -> None:
+    shown = Shown(declared())
+    now, down_at, given_up = 0.0, float("inf"), False
+    for pause, held, word in steps:
+        now += pause
+        if word:
+            shown.change("isp_a", word, False, now)
+            down_at, given_up = now if word == "down" else float("inf"), False
+        given_up = given_up or (not held and now >= down_at + 1.0)
+        assert shown.released(now, held=held)["isp_a"] == ("down" if given_up else None)
+        waits = not given_up and not held and down_at < float("inf")
+        assert shown.overlay.next_deadline() == (down_at + 1.0 if waits else float("inf"))
 
 
 def test_the_next_moment_is_known() -> None:

@@ -61,6 +61,7 @@ class Overlay:
         self._entries: dict[str, Entry] = {}
         # when settle() has something to do, unless it is another minute of the day before
         self._due, self._minute = AT_ONCE, -1
+        self._held = False
         self._found = {name: entry for name, entry in adopted(found, now, wall).items() if entry}
         self.version = 0
 
@@ -107,9 +108,12 @@ class Overlay:
         self._due = AT_ONCE
         self.version += 1
 
-    def settle(self, now: float, minute: int) -> None:
+    def settle(self, now: float, minute: int, held: bool = False) -> None:
         """Release what is due; `minute` of the day, local time. Asked after every answer to a probe, so that it has to
-        be quick where there is nothing to do."""
+        be quick where there is nothing to do. While the watch is held, no link is known to work, and none is given up.
+        """
+        if held != self._held:
+            self._held, self._due = held, AT_ONCE
         if now < self._due and minute == self._minute:
             return
         serving = self._serving()
@@ -142,9 +146,8 @@ class Overlay:
             elif entry.waiting is None:
                 entry.waiting = now
 
-    @staticmethod
-    def _give_up(entry: Entry, now: float) -> None:
-        if now >= entry.release_at:
+    def _give_up(self, entry: Entry, now: float) -> None:
+        if now >= entry.release_at and not self._held:
             entry.released, entry.release_at = "down", NEVER
 
     def _fail_back(self, name: str, entry: Entry, serving: Serving, now: float, minute: int) -> None:
@@ -157,7 +160,7 @@ class Overlay:
 
     def _deadlines(self, now: float) -> Iterator[float]:
         for name, entry in self._entries.items():
-            yield entry.release_at
+            yield NEVER if self._held else entry.release_at
             failback = self._document.failback(name)
             if entry.waiting is not None and failback and by_itself(failback) and now < entry.waiting + failback.after:
                 yield entry.waiting + failback.after
