@@ -66,14 +66,8 @@ class CommandProbe:
             return
         try:
             pid = self._spawn()
+            descriptor = watched(pid)
         except OSError as error:
-            self.sink.failed(seq, reason(error))
-            return
-        try:
-            descriptor = os.pidfd_open(pid)
-        except OSError as error:
-            kill(pid)
-            os.waitpid(pid, 0)
             self.sink.failed(seq, reason(error))
             return
         self.loop.add_reader(descriptor, self._ended, seq, pid, descriptor)
@@ -118,6 +112,16 @@ class CommandProbe:
             self.sink.replied(seq, when)
         else:
             self.sink.refused(seq, when, f"the command ended with status {os.WEXITSTATUS(status)}")
+
+
+def watched(pid: int) -> int:
+    """A descriptor that is readable when the child has ended; where there is none (OSError), the child is ended."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        kill(pid)
+        os.waitpid(pid, 0)
+        raise
 
 
 def kill(pid: int) -> None:

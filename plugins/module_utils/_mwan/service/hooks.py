@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..probes.command import RESTORED, SEARCH_PATH, kill
+from ..probes.command import RESTORED, SEARCH_PATH, kill, watched
 
 HOOKS = "/etc/mwan/hooks.d"
 LIMIT = 30.0  # seconds for each
@@ -30,13 +30,17 @@ class Hooks:
         self._done, self._directory, self._limit = done, directory, limit
         self._waiting: deque[Mapping[str, Any]] = deque()
         self._task: asyncio.Task[None] | None = None
+        # whether events were given up, and it was told
+        self._slow = False
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Run all hooks for this event, after those for the events before."""
         self._waiting.append(event)
         if len(self._waiting) > MOST_WAITING:
             self._waiting.popleft()
-            self._done(f"hooks are slow: an event was given up, as more than {MOST_WAITING} wait")
+            if not self._slow:
+                self._done(f"hooks are slow: events are given up until fewer than {MOST_WAITING // 2} wait")
+            self._slow = True
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
 
@@ -49,6 +53,7 @@ class Hooks:
     async def _work(self) -> None:
         while self._waiting:
             event = self._waiting.popleft()
+            self._slow = self._slow and len(self._waiting) > MOST_WAITING // 2
             for path in programs(self._directory):
                 self._done(await run(path, event, self._limit))
 
@@ -64,10 +69,13 @@ def programs(directory: str) -> list[str]:
 
 
 async def run(path: str, event: Mapping[str, Any], limit: float) -> str:
-    """Run one program for an event; returns what was wrong. After `limit` seconds it is killed with its group."""
+    """Run one program for an event; returns what was wrong. After `limit` seconds it is killed.
+
+    What it left in the background ends with it: not yet waited for, it keeps its number for its group.
+    """
     try:
         pid = spawn(path, event)
-        descriptor = os.pidfd_open(pid)
+        descriptor = watched(pid)
     except OSError as exc:
         return f"hook {path}: {exc.strerror}"
     try:
@@ -76,11 +84,9 @@ async def run(path: str, event: Mapping[str, Any], limit: float) -> str:
         kill(pid)
         await _readable(descriptor)
         return f"hook {path}: killed after {limit:.0f} s"
-    except asyncio.CancelledError:
-        kill(pid)
-        raise
     finally:
         os.close(descriptor)
+        kill(pid)
         status = os.waitpid(pid, 0)[1]
     if os.WIFSIGNALED(status):
         return f"hook {path}: ended by signal {os.WTERMSIG(status)}"
