@@ -144,7 +144,7 @@ class Link:
 
     def look(self, now: float) -> None:
         """Find out what can be said without the other links."""
-        for record in self.records:
+        for record in (*self.records, self.gateway):
             record.expire(now, self.limit)
         proof = self.proof
         negatives = len(self.negatives(proof))

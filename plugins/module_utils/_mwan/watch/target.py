@@ -96,7 +96,7 @@ class TargetRecord:
             self._late[seq] = sent
             if counts:
                 self.window.lost(now)
-        while self._late:
+        while len(self._late) > 1:  # the newest one goes on to say that it was asked
             seq, sent = next(iter(self._late.items()))
             if now - sent <= FORGOTTEN_AFTER:
                 break
