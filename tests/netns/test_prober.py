@@ -188,6 +188,28 @@ def test_carrier_loss_is_acted_on_within_milliseconds(two_links: Topology) -> No
         assert sorted(took)[len(took) // 2] < 0.02, "half of it, on a machine with nothing else to do"
 
 
+def test_carrier_loss_waits_for_nobody_who_holds_the_lock(two_links: Topology) -> None:
+    with (
+        Engine(two_links) as engine,
+        Prober(two_links.router) as prober,
+        Monitor(two_links.router, devices=["wan1"], tables=[1003]) as monitor,
+    ):
+        declare(engine)
+        both_up(prober)
+        monitor.rest()
+        holder = two_links.router.popen(["flock", "--no-fork", "/run/mwan/lock", "sleep", "20"])
+        try:
+            time.sleep(0.5)
+            with impair.cable_pulled(two_links, "isp_a"):
+                lost = monitor.wait("LinkEvent", carrier=False)
+                led_away = monitor.wait("OwnRouteEvent")
+                assert led_away["when"] - lost["when"] < 0.5
+                prober.wait_for("isp_a", "down")
+        finally:
+            holder.kill()
+            holder.wait()
+
+
 def test_a_device_that_is_made_anew_is_probed_again(point_to_point: Topology) -> None:
     net = point_to_point
     name = next(iter(net.uplinks))
