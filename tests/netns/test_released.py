@@ -245,6 +245,21 @@ def test_stand_in_takes_over_before_anybody_says_so(two_links: Topology, backend
             assert talk.ask() == A
 
 
+def test_hosts_beside_a_dead_link_are_let_alone(two_links: Topology, backend: str) -> None:
+    """They need no gateway: the modem, or the provider's router with which routes are exchanged."""
+    net = two_links
+    gateway = str(net.uplinks["isp_a"].gateway)
+    with (
+        managed(net, backend, mwan_policies=[policy("isp_a", "isp_b")]) as engine,
+        EchoServer(net.uplinks["isp_a"].provider),
+        Talk(net.router, gateway) as own,
+        Talk(net.client, gateway) as forwarded,
+        Talk(net.client, want=A) as beyond,
+    ):
+        release(engine, isp_a="down/down")
+        assert (own.ask(), forwarded.ask(), beyond.ask()) == (A, A, "ECONNRESET")
+
+
 FAR_END = """
 import errno, socket, time
 listener = socket.create_server(("0.0.0.0", 9999))

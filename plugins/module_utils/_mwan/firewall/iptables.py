@@ -243,6 +243,8 @@ def _encode(blank: Any, rule: Rule) -> Any:
         blank.protocol = rule.protocol
     if rule.source is not None:
         blank.src = rule.source
+    if rule.destination is not None:
+        blank.dst = rule.destination
     if rule.in_device is not None:
         blank.in_interface = rule.in_device
     if rule.out_device is not None:

@@ -56,6 +56,7 @@ class Rule:
     matches: tuple[Extension, ...] = ()
     protocol: str | None = None
     source: str | None = None
+    destination: str | None = None
     in_device: str | None = None
     out_device: str | None = None
 
@@ -137,26 +138,38 @@ def _translation(nat: SourceNat) -> Extension:
 
 def _resets(firewall: Firewall) -> Iterator[Rule]:
     answer = Extension("REJECT", (("reject-with", "tcp-reset"),))
-    yield from _forwarded_to_be_reset(firewall, "MWAN_FORWARD", answer, out=True)
-    yield from _own_to_be_reset(firewall, "MWAN_OUTPUT", answer)
+    yield from _near(firewall, "MWAN_FORWARD", firewall.resets)
+    for device in firewall.devices():
+        yield from _forwarded_to_be_reset(firewall, "MWAN_FORWARD", answer, device)
+    yield from _near(firewall, "MWAN_OUTPUT", firewall.own_resets())
+    for device in firewall.devices():
+        yield from _own_to_be_reset(firewall, "MWAN_OUTPUT", answer, device)
 
 
-def _forwarded_to_be_reset(firewall: Firewall, chain: str, target: Extension, out: bool = False) -> Iterator[Rule]:
-    """`out`: and not led to the same link again, as far as that is known."""
+def _near(firewall: Firewall, chain: str, resets: tuple[Reset, ...]) -> Iterator[Rule]:
+    for reset in resets:
+        for network in reset.networks:
+            pinned = _connmark(reset.mark, firewall.mask)
+            yield Rule(chain, Extension("RETURN"), (pinned,), destination=network)
+
+
+def _forwarded_to_be_reset(firewall: Firewall, chain: str, target: Extension, out: str | None = None) -> Iterator[Rule]:
+    """`out`: and led to that device, but not to the same link again, as far as that is known."""
     for reset in firewall.resets:
         matches = _to_be_reset(reset, firewall.mask)
-        others = None if reset.gateway or not out else "!" + reset.device
-        if reset.gateway and out and reset.realm is not None:
+        if out == reset.device and not reset.gateway:
+            continue
+        if out == reset.device and reset.realm is not None:
             matches = (*matches, Extension("realm", (("realm", f"!{hex(reset.realm)}"),)))
-        yield Rule(chain, target, matches, "tcp", in_device="!" + reset.device, out_device=others)
+        yield Rule(chain, target, matches, "tcp", in_device="!" + reset.device, out_device=out)
         for network in reset.networks:
-            yield Rule(chain, target, matches, "tcp", network, reset.device, others)
+            yield Rule(chain, target, matches, "tcp", network, in_device=reset.device, out_device=out)
 
 
-def _own_to_be_reset(firewall: Firewall, chain: str, target: Extension) -> Iterator[Rule]:
+def _own_to_be_reset(firewall: Firewall, chain: str, target: Extension, out: str | None = None) -> Iterator[Rule]:
     unmarked = Extension("mark", (("mark", f"0x0/0x{firewall.mask:x}"),))
     for reset in firewall.own_resets():
-        yield Rule(chain, target, (unmarked, *_to_be_reset(reset, firewall.mask)), "tcp")
+        yield Rule(chain, target, (unmarked, *_to_be_reset(reset, firewall.mask)), "tcp", out_device=out)
 
 
 def _to_be_reset(reset: Reset, mask: int) -> tuple[Extension, ...]:
@@ -185,7 +198,8 @@ def _table_text(table: str, rules: tuple[Rule, ...]) -> str:
 
 def _rule_text(rule: Rule) -> str:
     words = ["-A " + rule.chain]
-    conditions = (("-p", rule.protocol), ("-s", rule.source), ("-i", rule.in_device), ("-o", rule.out_device))
+    conditions = (("-p", rule.protocol), ("-s", rule.source), ("-d", rule.destination))
+    conditions += (("-i", rule.in_device), ("-o", rule.out_device))
     words += [_condition_text(flag, value) for flag, value in conditions if value is not None]
     words += ["-m " + _extension_text(match) for match in rule.matches]
     return " ".join([*words, "-j " + _extension_text(rule.target)])

@@ -67,7 +67,8 @@ class Reset:
 
     Let alone is who would be led to this very link again (by `device`, or `gateway` and `realm`, as in FirewallLink):
     by a rule, or by the kernel, which falls back to a lower tier by itself. So is who is asked, and who began it from
-    beyond `device`, but for its own `networks`, whose hosts need no gateway. So is a connection that was never
+    beyond `device`, but for its own `networks`, whose hosts need no gateway. So is what goes to these hosts, and what
+    would not leave by a link's device. So is a connection that was never
     answered: it is forgotten, and the next attempt takes another link. `own`: connections of the router itself, too,
     but not those of sockets that set a packet mark of ours, as the prober's do. A reset that passes is let through, or
     else the far end would never hear of it.
@@ -126,6 +127,10 @@ class Firewall:
         for link in self.shared():
             first.setdefault(link.device, link)
         return tuple(first.values())
+
+    def devices(self) -> tuple[str, ...]:
+        """By which connections that are given up would leave; others, as to a VPN or a LAN, are none of ours."""
+        return tuple(sorted({link.device for link in self.links}))
 
     def own_resets(self) -> tuple[Reset, ...]:
         """Those that connections of the router itself are answered with, too."""

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 
 from ..errors import KernelError
-from .model import Firewall, FirewallLink, SourceNat
+from .model import Firewall, FirewallLink, Reset, SourceNat
 
 TABLE = "inet mwan"
 SBIN = ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
@@ -191,20 +191,29 @@ def _reset_chains(firewall: Firewall) -> Iterator[str]:
     """They come before the filter chains of the host, which may accept what is answered here."""
     hook = "type filter hook {} priority filter - 10; policy accept;"
     reject = "meta l4proto tcp reject with tcp reset"
+    ways_out = ", ".join(f'"{device}"' for device in firewall.devices())
     if firewall.resets:
         answer = f"{TO_BE_RESET} {_reset_map(firewall, 'goto reset')}"
         yield _chain("forward_reset", [ONLY_IPV4, answer], hook.format("forward"))
     if firewall.own_resets():
-        answer = f"{_own_to_be_reset(firewall)} {reject}"
-        yield _chain("output_reset", [ONLY_IPV4, answer], hook.format("output"))
+        mask = f"ct mark & 0x{firewall.mask:08x}"
+        near = [f"{mask} 0x{reset.mark:08x} {_near(reset)}" for reset in firewall.own_resets() if reset.networks]
+        answer = f"oifname {{ {ways_out} }} {_own_to_be_reset(firewall)} {reject}"
+        yield _chain("output_reset", [ONLY_IPV4, *near, answer], hook.format("output"))
     names = dict(_marks(firewall))
     for reset in firewall.resets:
         neighbours = "ip saddr != {{ {} }} ".format(", ".join(reset.networks)) if reset.networks else ""
         beyond = f'iifname "{reset.device}" {neighbours}return'
         gateway = f"rt ip nexthop {reset.gateway} " if reset.gateway else ""
         again = f'oifname "{reset.device}" {gateway}return'
+        near = [_near(reset)] if reset.networks else []
+        inside = [f"oifname != {{ {ways_out} }} return"]
         yield _chain(f"unmarked_{names[reset.mark]}", [beyond, "accept"])
-        yield _chain(f"reset_{names[reset.mark]}", [beyond, again, reject])
+        yield _chain(f"reset_{names[reset.mark]}", [beyond, *near, *inside, again, reject])
+
+
+def _near(reset: Reset) -> str:
+    return f"ip daddr {{ {', '.join(reset.networks)} }} return"
 
 
 def _reset_map(firewall: Firewall, verdict: str) -> str:
