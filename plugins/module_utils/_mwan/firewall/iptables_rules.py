@@ -199,8 +199,8 @@ def _table_text(table: str, rules: tuple[Rule, ...]) -> str:
 def _rule_text(rule: Rule) -> str:
     words = ["-A " + rule.chain]
     conditions = (("-p", rule.protocol), ("-s", rule.source), ("-d", rule.destination))
-    conditions += (("-i", rule.in_device), ("-o", rule.out_device))
-    words += [_condition_text(flag, value) for flag, value in conditions if value is not None]
+    devices = (("-i", rule.in_device), ("-o", rule.out_device))
+    words += [_condition_text(flag, value) for flag, value in (*conditions, *devices) if value is not None]
     words += ["-m " + _extension_text(match) for match in rule.matches]
     return " ".join([*words, "-j " + _extension_text(rule.target)])
 
