@@ -79,6 +79,15 @@ def test_what_is_given_up(case: str) -> None:
     )
 
 
+def test_own_connections_stay_where_a_command_probes() -> None:
+    """It may have no way to set a mark, and would never see its link return."""
+    probed = [{**TWO_LINKS["links"][0], "probe": {"targets": [{"kind": "command", "command": ["/bin/true"]}]}}]
+    declared = {**wish(policy()), "links": [*probed, *TWO_LINKS["links"][1:]]}
+    health = Health({"isp_a": "down", "isp_b": "up"}, {"isp_a": "down"})
+    (reset,) = compile_state(Document.parse(declared), facts(), health).firewall.resets
+    assert (reset.mark, reset.own) == (0x100, False)
+
+
 # runs
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from .document import Document
 from .health import Health
 from .serving import SUSPECT, Serving
+from .watch.settings import ProbeSettings
 
 DOWN, FAILBACK = "down", "failback"
 
@@ -36,9 +37,21 @@ def releases(document: Document, health: Health, serving: Serving) -> dict[str, 
 
 
 def own_resets(document: Document, given_up: Mapping[str, Release]) -> dict[int, bool]:
-    """The marks whose TCP connections are reset, and whether the router's own are, too: only where the link is dead."""
+    """The marks whose TCP connections are reset, and whether the router's own are, too: only where the link is dead.
+
+    A command of the operator's that probes the link by its source address alone cannot be told from what is to be
+    reset, so the router's own stay where there is one.
+    """
+    probing = document.probe_settings()
     resets = {name: release.reset for name, release in given_up.items() if release.reset}
-    return {document.settings.mark(document.link_ident(name)): why == DOWN for name, why in resets.items()}
+    return {
+        document.settings.mark(document.link_ident(name)): why == DOWN and not _commands(probing[name])
+        for name, why in resets.items()
+    }
+
+
+def _commands(settings: ProbeSettings) -> bool:
+    return any(target.kind == "command" for target in settings.targets)
 
 
 def _release(link: str, document: Document, health: Health, serving: Serving) -> Release:
