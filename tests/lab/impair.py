@@ -314,6 +314,20 @@ def _diversion(customer: str, near: str, up: int, down: int) -> str:
         }}"""
 
 
+def address_lost(topology: Topology, link: str, seconds: float) -> Moment:
+    """The link's device loses its addresses for so long, and gets the same ones, as when a network is set up anew."""
+    router, device = topology.router, topology.uplinks[link].device
+    # the lines that begin with "link set" are for a device that is new
+    lines = [line for line in _given(router, device) if line.startswith(("addr ", "route "))]
+
+    def lose() -> None:
+        router.ip(f"addr flush dev {device}")
+        time.sleep(seconds)
+        router.run(["ip", "-batch", "-"], input="\n".join(lines) + "\n")
+
+    return timed(lose)[1]
+
+
 def lease_changed(topology: Topology, link: str, address: str, gateway: str) -> Moment:
     """The provider moves the customer: a new gateway of its own, a new address for the router, set as a DHCP client
     does (address first, then the default route of `proto dhcp`, if there was one) or as a PPP daemon does; a line that

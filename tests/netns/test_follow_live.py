@@ -53,6 +53,22 @@ def test_lease_with_another_address_and_gateway(dhcp: Topology, backend: str) ->
         assert net.spoofed() == 0
 
 
+def test_address_that_is_gone_for_an_instant(two_links: Topology, backend: str) -> None:
+    """With the times that nobody set: as after a link's first outage, it would else be out for 20 s."""
+    net = two_links
+    usual: dict[str, Any] = {"up_after": 20, "damping": {}}
+    with watched(net, backend, probe=usual) as prober, Clients(net.client, **FLOWS, want=A) as clients:
+        moment = impair.address_lost(net, "isp_a", 0.2)
+        prober.wait_for("isp_a", "up", 3.0)
+        assert prober.changes("isp_a") == ["up", "down", "up"]
+        seen = clients.outages(moment, patience=LATER)
+        assert [outage for outage in seen if outage.protocol == "tcp" and outage.breaks] == []
+        assert sources(seen) == {A}
+        assert slowest(seen) < SOON
+        assert prober.changes("isp_b") == ["up"]
+        assert net.spoofed() == 0
+
+
 def test_only_line_gets_another_address(point_to_point: Topology, backend: str) -> None:
     """Nothing else could take its connections, so they wait for the address, however short it is away."""
     net = point_to_point

@@ -12,7 +12,7 @@ from _mwan.events import DefaultRouteEvent, LinkEvent, NeighbourEvent, OwnRouteE
 from _mwan.health import Health
 from _mwan.kernel import Facts, IpRule, Route
 from _mwan.resolve import resolve
-from _mwan.service.following import contradicts, moved, readiness, watched, with_device
+from _mwan.service.following import contradicts, gone, moved, readiness, watched, with_device
 from unit.worlds import TWO_LINKS, facts
 
 DOCUMENT = Document.parse({key: value for key, value in TWO_LINKS.items() if key != "probe"})
@@ -33,9 +33,21 @@ def test_a_link_is_ready_when_nothing_is_missing() -> None:
     assert ready("isp_b", facts(wan1=None)) == (True, "")
 
 
+def test_a_missing_address_or_gateway_may_be_back_in_a_moment_and_a_device_or_carrier_is_gone() -> None:
+    for seen, expected in (
+        (facts(), False),
+        (replace(facts(), addresses=(), defaults={}), False),
+        (facts(wan1={"carrier": False}), True),
+        (facts(wan1={"up": False}), True),
+        (facts(wan1=None), True),
+    ):
+        assert gone(resolve(DOCUMENT, seen)["isp_a"], seen) == expected
+    assert not ready("isp_a", replace(facts(), addresses=()))[0]
+
+
 def test_a_device_is_followed_by_its_events() -> None:
-    gone = with_device(facts(), LinkEvent("wan1", False, False, False))
-    assert ready("isp_a", gone)[1] == "device wan1 does not exist"
+    removed = with_device(facts(), LinkEvent("wan1", False, False, False))
+    assert ready("isp_a", removed)[1] == "device wan1 does not exist"
     dead = with_device(facts(), LinkEvent("wan1", True, True, False))
     assert ready("isp_a", dead)[1] == "device wan1 has no carrier"
     assert dead.devices["wan2"] == facts().devices["wan2"]

@@ -111,6 +111,17 @@ def test_where_there_is_no_doubt_there_is_no_delay(delay: float, immediate: bool
     assert life.released("isp_a") == "down"
 
 
+def test_a_device_that_goes_while_its_link_is_down_ends_the_delay() -> None:
+    life = Life(document(flush_delay=5))
+    life.overlay.gone("isp_a", 0.0)
+    life.change("isp_a", "down")
+    life.wait(1)
+    assert life.released("isp_a") is None
+    life.overlay.gone("isp_a", 1.0)
+    life.wait(0)
+    assert life.released("isp_a") == "down"
+
+
 def test_what_came_back_in_time_keeps_its_connections() -> None:
     life = Life(document())
     life.change("isp_a", "down")

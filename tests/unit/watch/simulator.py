@@ -105,14 +105,14 @@ class Simulation:
         self._pace = {name: self.watch.pace(name, 0.0) for name in settings}
         # seq -> when the probe is due, and in which generation of the link's schedule
         self._planned: dict[int, tuple[float, int]] = {}
-        self._kernel: dict[int, tuple[bool, str]] = {}
+        self._kernel: dict[int, tuple[bool, str, bool]] = {}
         for name in settings:
             self._schedule(name, 0.0)
 
-    def kernel(self, at: float, link: str, ready: bool, reason: str = "carrier lost") -> None:
+    def kernel(self, at: float, link: str, ready: bool, reason: str = "carrier lost", passing: bool = False) -> None:
         """Let the kernel report something at a time to come."""
         number = next(self._order)
-        self._kernel[number] = ready, reason
+        self._kernel[number] = ready, reason, passing
         self._push(at, "kernel", link, 0, number)
 
     def run(self, until: float) -> Simulation:
@@ -201,7 +201,8 @@ class Simulation:
         elif kind == "refusal":
             self.watch.refused(link, target, number, self.now, "network unreachable")
         else:
-            self.watch.kernel(link, *self._kernel.pop(number), self.now)
+            ready, reason, passing = self._kernel.pop(number)
+            self.watch.kernel(link, ready, reason, self.now, passing)
 
     def _send(self, link: str, target: int, seq: int) -> None:
         now, path = self.now, self.paths[link]

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from unit.watch.scenes import DEFAULT, FOREVER, UNPROBED, settings, simulate
 from unit.watch.simulator import Path, Simulation, Span
 
+NO_ADDRESS = "address lost"
 SERVING = {state.value for state in State if state.serves}
 STEPS = {(row.before.value, row.after.value) for row in TABLE}
 NAMES = ("a", "b", "c")
@@ -64,6 +65,9 @@ def worlds(draw: st.DrawFn, until: float = 20.0) -> Simulation:
         for start, end in draw(spans(until, 3)):
             simulation.kernel(start, name, False)
             simulation.kernel(end, name, True, "")
+        for start, end in draw(spans(until, 2)):
+            simulation.kernel(start, name, False, NO_ADDRESS, passing=True)
+            simulation.kernel(end, name, True, "")
     return simulation.run(until)
 
 
@@ -94,7 +98,7 @@ def test_silence_takes_no_link_out_that_is_the_last_and_none_goes_to_and_fro_at_
         states = states_after([change], states)
         left.add((item.at, change.link, change.before))
         # the kernel may say two things at once
-        if not change.immediate:
+        if not change.immediate and change.reason != NO_ADDRESS:
             assert (item.at, change.link, change.after) not in left
             assert change.after in SERVING or SERVING & {states[name] for name in states if name != change.link}
 
@@ -114,17 +118,31 @@ def test_never_all_out_while_a_target_answers(simulation: Simulation, data: st.D
     assert SERVING & {entry["state"] for entry in watched.values()}, simulation.seen
 
 
-@given(spans(100, 8), spans(100, 8))
-def test_no_return_is_faster_than_damping_allows(darkness: list[Span], unplugged: list[Span]) -> None:
+@given(spans(100, 8), spans(100, 8), spans(100, 8) | spans(10, 8))
+def test_no_return_is_faster_than_damping_allows(
+    darkness: list[Span], unplugged: list[Span], unnumbered: list[Span]
+) -> None:
     simulation = Simulation({"a": DEFAULT, "b": UNPROBED}, {"a": Path(dark=darkness), "b": Path()})
     for start, end in unplugged:
         simulation.kernel(start, "a", False)
         simulation.kernel(end, "a", True, "")
+    for start, end in unnumbered:
+        simulation.kernel(start, "a", False, NO_ADDRESS, passing=True)
+        simulation.kernel(end, "a", True, "")
     simulation.run(160)
     downs: list[float] = []
+    forgiven: list[float] = []
+    before = ""
     for item in simulation.seen:
         if item.change.after == "down":
             downs.append(item.at)
+            before = item.change.reason
+        elif item.change.before == "down" and "answers again" in item.change.reason:
+            assert before == NO_ADDRESS
+            assert item.at < downs.pop() + 1
+            assert not downs, "no earlier outage counts"
+            forgiven.append(item.at)
+            assert len(forgiven) == 1, "one in a half-life"
         elif item.change.before == "down":
             earlier = sum(0.5 ** ((downs[-1] - down) / 300) for down in downs[:-1])
             assert item.at - downs[-1] >= min(900, 20 * 2**earlier) - 1e-6

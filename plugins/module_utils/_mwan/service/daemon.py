@@ -28,7 +28,7 @@ from .control import Control, RefusedError
 from .converging import Order, Result
 from .counters import Counters
 from .equipment import Equipment
-from .following import readiness
+from .following import gone, readiness
 from .ground import Ground
 from .load import Loads, rated
 from .overlay import Overlay
@@ -122,7 +122,10 @@ class Daemon:
         links, facts, settings = self._ground.links, self._ground.facts, self._configuration.document.settings
         self._overlay.resolved(links, frozenset(self._configuration.drained))
         for name, link in links.items():
-            self._watch.kernel(name, *readiness(link, facts), now)
+            missing = gone(link, facts)
+            self._watch.kernel(name, *readiness(link, facts), now, passing=not missing)
+            if missing:
+                self._overlay.gone(name, now)
         self._probing.follow({name: Way.of(link, facts, settings) for name, link in links.items()}, self._settings)
         self._schedule.keep(links)
         if looked:

@@ -34,6 +34,13 @@ def readiness(link: ResolvedLink, facts: Facts) -> tuple[bool, str]:
     return True, ""
 
 
+def gone(link: ResolvedLink, facts: Facts) -> bool:
+    """Whether the device or its carrier is missing; an address or a gateway may be back in a moment: whoever sets the
+    network up anew takes it away first."""
+    device = facts.devices.get(link.device)
+    return device is None or not device.up or not device.carrier
+
+
 def with_device(facts: Facts, event: LinkEvent) -> Facts:
     """The facts after a device came, went, or changed."""
     devices = dict(facts.devices)

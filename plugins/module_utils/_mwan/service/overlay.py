@@ -3,8 +3,9 @@
 
 """The health document: each link's state, and whether the connections it still holds are given up. Pure.
 
-Connections of a link that is down are released at once where the kernel said so, and after the link's flush_delay where
-it fell silent, because silence may pass. Those of a link that others took over from again are released by its failback.
+Connections of a link that is down are released at once where its device or carrier is gone, and after the link's
+flush_delay where it fell silent or lacks an address, because that may pass. Those of a link that others took over from
+again are released by its failback.
 """
 
 from __future__ import annotations
@@ -107,6 +108,13 @@ class Overlay:
             entry.release_at = now if change.immediate else now + self._delays[change.link]
         self._due = AT_ONCE
         self.version += 1
+
+    def gone(self, name: str, now: float) -> None:
+        """A link's device or carrier is missing: if it is down, for whatever reason, that does not pass."""
+        entry = self._entries[name]
+        if entry.state == "down" and not entry.released:
+            entry.release_at = min(entry.release_at, now)
+            self._due = AT_ONCE
 
     def settle(self, now: float, minute: int, held: bool = False) -> None:
         """Release what is due; `minute` of the day, local time. Asked after every answer to a probe, so that it has to

@@ -27,7 +27,7 @@ OWN_TARGETS_SILENT = "its targets answer on no link"
 
 @dataclass(frozen=True)
 class Change:
-    """A link's change of state. `immediate`: the kernel said so, it cannot be a passing silence."""
+    """A link's change of state. `immediate`: the kernel said so, and it is nothing that may pass like a silence."""
 
     link: str
     before: str
@@ -105,10 +105,13 @@ class Watch:
         """The probe could not be sent: no path loss."""
         self._links[link].record(target).not_sent(seq, now, why)
 
-    def kernel(self, link: str, ready: bool, reason: str, now: float) -> None:
-        """Whether carrier, device and address are there; `reason` says what is missing."""
+    def kernel(self, link: str, ready: bool, reason: str, now: float, passing: bool = False) -> None:
+        """Whether carrier, device and address are there; `reason` says what is missing.
+
+        `passing`: it may be back in a moment, as an address may while the network is set up anew; a carrier is not.
+        """
         item = self._links[link]
-        item.kernel(ready, reason, now)
+        item.kernel(ready, reason, now, passing)
         self._touch(item, now)
 
     def load(self, link: str, share: float) -> None:
@@ -172,7 +175,8 @@ class Watch:
             if row:
                 evidence, reason, before = report.evidence(item, now), report.reason(item, row, now), item.state
                 item.enter(row.after, reason, now)
-                yield Change(item.name, before.value, row.after.value, reason, evidence, not item.ready)
+                immediate = not item.ready and not item.passing
+                yield Change(item.name, before.value, row.after.value, reason, evidence, immediate)
 
     def _nothing_answers(self) -> bool:
         """Whether links serve in silence, and no other shows that this is their own fault."""

@@ -53,6 +53,9 @@ class Link:
         self.reason = "not probed yet" if state is State.UNKNOWN else "as before the prober started"
         self.ready = True
         self.trouble = ""
+        # whether what is missing may be back in a moment, and until when that ends an outage at once
+        self.passing = False
+        self._brief_until = NEVER
         self.penalty = Penalty()
         self.quality = Quality(poor=self.reason if state is State.DEGRADED else "")
         self.silent = False
@@ -96,9 +99,12 @@ class Link:
     def record(self, target: int) -> TargetRecord:
         return self.gateway if target == GATEWAY else self.records[target]
 
-    def kernel(self, ready: bool, reason: str, now: float) -> None:
+    def kernel(self, ready: bool, reason: str, now: float, passing: bool) -> None:
         if ready and not self.ready:
             self._floor = now
+        self.passing = passing and not ready
+        if not ready and not passing:
+            self._brief_until = NEVER
         self.ready, self.trouble = ready, "" if ready else reason
 
     def alive(self, now: float) -> None:
@@ -153,7 +159,9 @@ class Link:
         self.silent = judged and now >= proof + self.limit / 2 and self._overdue(proof, now)[0] >= TO_SUSPECT
         self.answers = self.ready and not self.silent and (not self.records or proof > self._floor)
         asked = self.silent or (negatives > 0 and now >= proof + self.settings.interval)
-        self.pressed = asked and self.state is not State.DOWN and now < proof + BURST_LIMITS * self.limit
+        asked = asked and self.state is not State.DOWN and now < proof + BURST_LIMITS * self.limit
+        # the burst begins at once, so that the answer comes in time
+        self.pressed = asked or (self.ready and bool(self.records) and not self.answers and self._brief(now))
         self._keep_stable(now)
         self._keep_windows(silent_for_long=self.silent and now >= proof + self.limit)
         if now >= self._judged_at + self.gateway.window.width:
@@ -218,6 +226,9 @@ class Link:
         probes, targets = self._overdue(proof, now)
         return probes >= TO_BURY and targets >= min(TARGETS_TO_BURY, len(self.eligible) - self.quorum + 1)
 
+    def _brief(self, now: float) -> bool:
+        return self.state is State.DOWN and now < self._brief_until
+
     @property
     def at_ease(self) -> bool:
         """Whether no fact about other links can matter."""
@@ -230,6 +241,7 @@ class Link:
             Fact.SILENT: self.silent,
             Fact.ANSWERS: self.answers,
             Fact.STABLE: self.stable_since is not None and now >= self.stable_since + self.wait,
+            Fact.BRIEF: self._brief(now),
             Fact.RESTED: now >= self.since + REST,
             Fact.POOR: bool(self.quality.poor),
             Fact.FINE: not self.quality.poor,
@@ -267,9 +279,13 @@ class Link:
 
     def enter(self, state: State, reason: str, now: float) -> None:
         if state is State.DOWN:
+            lenient = self.passing and self.penalty.lenient(self.settings, now)
+            self._brief_until = now + self.settings.flush_delay if lenient else NEVER
             self.wait = self.penalty.outage(self.settings, now)
             self.pressed = False
             self.quality.reset()
+        elif self._brief(now):
+            self.penalty.forgive(now)
         self.state, self.since, self.reason = state, now, reason
 
     def rest(self, now: float) -> None:
@@ -281,7 +297,7 @@ class Link:
         self.alert = self.pressed or self.state is State.UNKNOWN or not self.at_ease
 
     def _moments(self, now: float) -> list[float]:
-        moments = [self.since + REST]
+        moments = [self.since + REST, self._brief_until]
         if self.records:
             # most often one of the other moments comes in time for it
             moments.append(self._judged_at + 2 * self.gateway.window.width)

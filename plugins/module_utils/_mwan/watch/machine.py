@@ -40,6 +40,8 @@ class Fact(Flag):
     ANSWERS = auto()
     # answering without a break for as long as its earlier outages ask
     STABLE = auto()
+    # down only because it lacked an address for a moment, which did not happen of late
+    BRIEF = auto()
     # down for a moment at least, so that even an only link does not flap with every packet
     RESTED = auto()
     # loss or round trip beyond the limit, and not yet back within it / neither
@@ -84,6 +86,7 @@ TABLE = _rows(
     (_DEGRADED, Fact.FINE, State.UP),
     (_DOWN, Fact.STABLE | Fact.POOR, State.DEGRADED),
     (_DOWN, Fact.STABLE, State.UP),
+    (_DOWN, Fact.ANSWERS | Fact.BRIEF, State.UP),
     (_DOWN, Fact.ANSWERS | Fact.ALONE | Fact.RESTED, State.UP),
 )
 

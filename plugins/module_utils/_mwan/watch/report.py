@@ -22,6 +22,8 @@ def reason(link: Link, row: Transition, now: float) -> str:
         return "no other link answers" if link.eligible else "its targets answer on no link"
     if row.facts & Fact.STABLE:
         return f"stable for {link.wait:.0f} s"
+    if row.facts & Fact.BRIEF:
+        return f"answers again after {now - link.since:.1f} s"
     if row.facts & Fact.ALONE:
         return "answers, and no other link does"
     if row.facts & Fact.POOR:
