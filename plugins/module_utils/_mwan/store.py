@@ -38,9 +38,8 @@ def load_document(files: FilePort) -> Document:
     try:
         data = json.loads(text or "{}")
     except ValueError as exc:
-        raise InputError(
-            DOCUMENT, str(text)[:40], f"is not JSON ({exc})", "Restore the file, or remove it and run the playbook again"
-        ) from exc
+        remedy = "Restore the file, or remove it and run the playbook again"
+        raise InputError(DOCUMENT, str(text)[:40], f"is not JSON ({exc})", remedy) from exc
     return Document.parse({**data, **_kept(files)} if isinstance(data, dict) else data, DOCUMENT)
 
 
