@@ -133,8 +133,9 @@ options:
                 description: The longest wait, from O(probe.up_after) to 86400 seconds. V(900) by default.
                 type: raw
           flush_delay:
-            description: Time between finding the link down by silence and moving its existing connections to others,
-              from 0 to 3600 seconds. V(1) by default. Lost carrier, device or address do not wait.
+            description: Time between finding the link down by silence, or without its address or learned gateway, and
+              moving its existing connections to others, from 0 to 3600 seconds. V(1) by default. Lost carrier or
+              device do not wait.
             type: raw
   probe:
     description:

@@ -67,7 +67,8 @@ class Damping:
 class ProbeSettings:
     """How one link is watched. Times in seconds, `loss` in percent, `rtt` None: no limit on the round trip.
 
-    `flush_delay` is the time between finding a link down by silence and moving its existing connections.
+    `flush_delay` is the time between finding a link down by silence, or without an address, and moving its existing
+    connections.
     """
 
     targets: tuple[Target, ...] = tuple(Target.parse("targets", text) for text in TARGETS)
