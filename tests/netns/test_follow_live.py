@@ -69,6 +69,22 @@ def test_address_that_is_gone_for_an_instant(two_links: Topology, backend: str) 
         assert net.spoofed() == 0
 
 
+@pytest.mark.parametrize("away", [False, True], ids=["removed", "address first"])
+def test_device_that_is_gone_does_not_wait(two_links: Topology, backend: str, away: bool) -> None:
+    """Connections are given up at once, whether or not the address went before."""
+    net = two_links
+    with watched(net, backend, probe={"flush_delay": 30}) as prober, Clients(net.client, **FLOWS, want=A) as clients:
+        if away:
+            net.router.ip("addr flush dev wan1")
+            prober.wait_for("isp_a", "down")
+            assert prober.status()["links"]["isp_a"]["released"] is None
+        with impair.inject(impair.device_removed, net, "isp_a") as removed:
+            seen = clients.outages(removed.moment, patience=LATER)
+            assert (sources(seen), resets(seen)) == ({B}, RESET_ONCE)
+            assert slowest(seen) < SOON
+            assert prober.changes("isp_a") == ["up", "down"]
+
+
 def test_only_line_gets_another_address(point_to_point: Topology, backend: str) -> None:
     """Nothing else could take its connections, so they wait for the address, however short it is away."""
     net = point_to_point
