@@ -238,6 +238,16 @@ def test_a_pass_that_fails_is_tried_again_with_growing_patience() -> None:
         assert (shown.kinds()[-1], ways(shown)) == ("converge_recovered", {"wan2"})
 
 
+def test_a_failure_that_the_next_pass_cures_is_no_event() -> None:
+    """Devices come and go under a pass, too."""
+    with world(wish(1, 1), isp_a=dark(10)).start() as shown:
+        shown.run(9)
+        shown.router.faults.refuse = shown.router.faults.writes + 2
+        shown.run(10)
+        assert shown.status()["converge"]["failed"] == 1
+        assert (shown.kinds(), ways(shown)) == ([], {"wan2"})
+
+
 def refuse(*_arguments: object) -> None:
     raise RuntimeError("a mistake, of all things")
 

@@ -73,6 +73,7 @@ class Daemon:
         self._lagged = now - QUIET
         self._waking = self._ready = self._closed = self._held = self._steer = False
         self._ordered = -1
+        self._trouble = ""
 
     # life
 
@@ -323,11 +324,13 @@ class Daemon:
     def _pass_ended(self, before: Result, repair: bool) -> None:
         result = self._passes.last
         self._counters.converged(result.seconds, bool(result.actions), not result.trouble)
-        if result.trouble and result.trouble != before.trouble:
-            self._tell("converge_failed", reason=result.trouble, duration=result.seconds)
+        # what fails once may be devices that come and go under the pass: it is told when it fails again
+        former, self._trouble = self._trouble, result.trouble if before.trouble else ""
+        if self._trouble and self._trouble != former:
+            self._tell("converge_failed", reason=self._trouble, duration=result.seconds)
             if result.where:
                 self._equipment.journal.error(result.where)
-        elif before.trouble and not result.trouble:
+        elif former and not self._trouble:
             self._tell("converge_recovered", reason="the router is as it should be again")
         for warning in result.warnings:
             if warning not in before.warnings:
