@@ -47,6 +47,7 @@ make_venv() {
     if [[ -x $venv/bin/python && "$(cat $venv/.requirements 2>/dev/null)" == "$stamp" ]] && $venv/bin/python -c ''; then
         return
     fi
+    [[ ! -L $venv ]] || fail "$venv is a symbolic link, and what it leads to would be cleared; remove it"
     need_commands cc
     python="$(find_python)" || {
         install_python

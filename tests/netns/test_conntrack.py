@@ -36,6 +36,8 @@ PINNED = {name for name, (_words, mark) in ENTRIES.items() if mark & MASK == 0x1
 FORGOTTEN = {
     Marked(0x100, MASK): PINNED,
     Marked(0x100, MASK, OTHERS): PINNED - {"1", "2"},
+    Marked(0x100, MASK, OTHERS, spared=("7.7.7.7",)): set(),
+    Marked(0x100, MASK, OTHERS, spared=("7.7.7.8",)): PINNED - {"1", "2"},
     Marked(0x100, MASK, UNANSWERED): {"2"},
     Marked(0x100, MASK, address=FIRST): PINNED - {"4", "icmp", "gre"},
 }

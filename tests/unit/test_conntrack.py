@@ -43,12 +43,14 @@ ENTRIES = {
     "other link": entry(0x200, 17, answered=False),
     "inbound": entry(0x100, to="5.5.5.5", source="8.8.8.8"),
     "other address": entry(0x100, 17, source="5.5.5.6"),
+    "inbound udp": entry(0x100, 17, to="5.5.5.5", source="8.8.8.8"),
     "no pin": entry(0x10000, 17),
 }
 ALL = {name for name in ENTRIES if name not in ("other link", "no pin")}
 SELECTED = {
     Marked(0x100, MASK): ALL,
-    Marked(0x100, MASK, OTHERS): {"udp", "esp", "foreign bit", "other address"},
+    Marked(0x100, MASK, OTHERS): {"udp", "esp", "foreign bit", "other address", "inbound udp"},
+    Marked(0x100, MASK, OTHERS, spared=("5.5.5.5",)): {"udp", "esp", "foreign bit", "other address"},
     Marked(0x100, MASK, UNANSWERED): {"attempt"},
     Marked(0x100, MASK, address="5.5.5.5"): ALL - {"other address"},
     Marked(0x300, MASK): set(),
@@ -89,7 +91,7 @@ def test_without_filters_they_are_deleted_one_by_one(refusal: int) -> None:
     channel = OldKernel(refusal)
     with_channel(channel).forget(Marked(0x100, MASK, OTHERS))
     ids = [ct.NUMBER.unpack(deleted[ct.CTA_ID])[0] for deleted in channel.deleted]
-    assert ids == [0x100 + 17, 0x100 + 50, 0x80100 + 17, 0x100 + 17]
+    assert ids == [0x100 + 17, 0x100 + 50, 0x80100 + 17, 0x100 + 17, 0x100 + 17]
     assert all(set(deleted) == {ct.CTA_TUPLE_ORIG, ct.CTA_ID} for deleted in channel.deleted)
 
 

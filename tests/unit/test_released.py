@@ -20,7 +20,13 @@ from unit.model_kernel import ModelRouter
 from unit.worlds import TWO_LINKS, apply, facts, set_health
 
 MASK = 0x3F00
+ADDRESSES = {0x100: "5.5.5.5", 0x200: "6.6.6.6"}
 BOTH_DOWN, BOTH_BACK = Release("down", "down"), Release("failback", "failback")
+
+
+def others(mark: int) -> Marked:
+    """All but TCP, and but what came in by the link."""
+    return Marked(mark, MASK, OTHERS, spared=(ADDRESSES[mark],))
 
 
 def policy(name: str = "balanced", *members: Any, **reactions: Any) -> dict[str, Any]:
@@ -129,7 +135,7 @@ def test_order_of_a_link_that_goes_down_and_comes_back(router: ModelRouter) -> N
     down = run(router, isp_a="down/down")
     assert kinds(down) == ["steer", "forget", "load", "store"]
     assert down[-1] == f"store {layout.PINS}"
-    assert router.routing.flushed == [Marked(0x100, MASK, OTHERS), Marked(0x100, MASK, UNANSWERED)]
+    assert router.routing.flushed == [others(0x100), Marked(0x100, MASK, UNANSWERED)]
     assert resets(router) == [(0x100, True)]
     back = run(router, isp_a="up", isp_b="up")
     assert kinds(back) == ["load", "steer", "store"]
@@ -141,7 +147,7 @@ def test_failback_forgets_no_attempts_and_resets_none_of_the_routers_own(router:
     run(router, isp_a="up", isp_b="up")
     actions = run(router, isp_a="up", isp_b="up/failback")
     assert kinds(actions) == ["forget", "load", "store"]
-    assert router.routing.flushed == [Marked(0x200, MASK, OTHERS)]
+    assert router.routing.flushed == [others(0x200)]
     assert resets(router) == [(0x200, False)]
 
 
@@ -193,7 +199,7 @@ def refused_run(router: ModelRouter, word: str, refused: int) -> None:
 def test_refused_write_is_undone_and_the_next_run_gives_up_all(router: ModelRouter, refused: int) -> None:
     """What was forgotten may be forgotten again: it is remembered only when all is done."""
     refused_run(router, "down/down", refused)
-    assert router.routing.flushed == [Marked(0x100, MASK, OTHERS), Marked(0x100, MASK, UNANSWERED)]
+    assert router.routing.flushed == [others(0x100), Marked(0x100, MASK, UNANSWERED)]
     assert resets(router) == [(0x100, True)]
 
 

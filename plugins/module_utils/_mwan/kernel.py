@@ -187,12 +187,16 @@ OTHERS, UNANSWERED = "others", "unanswered"
 
 @dataclass(frozen=True)
 class Marked:
-    """Tracked connections by their mark, under a mask: all, a part, or those that have this address of ours."""
+    """Tracked connections by their mark, under a mask: all, a part, or those that have this address of ours.
+
+    Of a part, those that others began to one of the `spared` addresses are left out.
+    """
 
     mark: int
     mask: int
     part: str = ""
     address: str | None = None
+    spared: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -203,6 +207,7 @@ class Marked:
         parts = [f"--mark 0x{self.mark:x}/0x{self.mask:x}"]
         parts += {OTHERS: ["(all but tcp)"], UNANSWERED: ["-p tcp (never answered)"]}.get(self.part, [])
         parts += [f"(of address {self.address})"] if self.address else []
+        parts += ["(but those begun to {})".format(", ".join(self.spared))] if self.spared else []
         return " ".join(parts)
 
 

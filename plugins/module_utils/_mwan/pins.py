@@ -91,6 +91,7 @@ def forgotten(before: Mapping[str, Pin], after: Mapping[str, Pin], mask: int) ->
             if source not in pin.sources:
                 yield Marked(pin.mark, mask, address=source)
         if pin.flushed not in ("", old.flushed):
-            yield Marked(pin.mark, mask, OTHERS)
+            # who came in by the link knows no other way to us
+            yield Marked(pin.mark, mask, OTHERS, spared=pin.sources)
         if pin.reset == DOWN != old.reset:
             yield Marked(pin.mark, mask, UNANSWERED)
