@@ -81,9 +81,9 @@ def test_playbooks_and_the_prober_take_turns(two_links: Topology) -> None:
         assert prober.status()["converge"]["changed"] == after["changed"]
 
 
-def test_drained_link_stays_so_when_the_prober_is_killed(two_links: Topology, backend: str) -> None:
+def test_drained_link_stays_so_when_the_prober_is_killed(two_links: Topology) -> None:
     net = two_links
-    with managed(net, backend) as (engine, prober), Clients(net.client, **FLOWS, want=A) as clients:
+    with managed(net, "nftables") as (engine, prober), Clients(net.client, **FLOWS, want=A) as clients:
         _said, moment = impair.timed(lambda: ctl(net.router, "drain", "isp_a", "--why", "works"))
         assert dict(fetch_many(net.client, 30).sources) == {B: 30}, "at once, not when the prober looks"
         prober.wait_for("isp_a", "drained", LOOK)

@@ -69,8 +69,8 @@ def test_by_default_connections_stay_where_they_are(two_links: Topology) -> None
         assert "keeps its connections" in prober.ask("failback", link="isp_b")["error"]
 
 
-def test_after_a_while_all_go_back(two_links: Topology, backend: str) -> None:
-    with returned(two_links, backend, {"tcp": "reset", "other": "reroute", "after": 3}) as (prober, clients, moment):
+def test_after_a_while_all_go_back(two_links: Topology) -> None:
+    with returned(two_links, "nftables", {"tcp": "reset", "other": "reroute", "after": 3}) as (prober, clients, moment):
         time.sleep(CALM)
         assert whereabouts(clients) == {protocol: {B} for protocol in FLOWS}, "not yet"
         wait_moved(clients, *FLOWS)

@@ -103,11 +103,11 @@ def test_only_line_gets_another_address(point_to_point: Topology, backend: str) 
         assert dict(fetch_many(net.client, 30).sources) == {"11.1.1.9": 30}
 
 
-def test_line_that_is_dialled_anew_with_another_address(point_to_point: Topology, backend: str) -> None:
+def test_line_that_is_dialled_anew_with_another_address(point_to_point: Topology) -> None:
     net = point_to_point
     learned(net.variables)
     with (
-        watched(net, backend, probe=FAST) as prober,
+        watched(net, probe=FAST) as prober,
         Clients(net.client, **FLOWS, want="11.1.1.1") as clients,
         Clients(net.client, **FLOWS, want="22.2.2.2") as neighbours,
     ):
@@ -125,11 +125,11 @@ def test_line_that_is_dialled_anew_with_another_address(point_to_point: Topology
         assert prober.changes("line_y") == ["up"]
 
 
-def test_device_that_is_pulled_out_and_back(two_links: Topology, backend: str) -> None:
+def test_device_that_is_pulled_out_and_back(two_links: Topology) -> None:
     """It has another index afterwards: routes, rules, sockets of the prober and firewall rules know the new one."""
     net = two_links
     with (
-        watched(net, backend, probe=FAST) as prober,
+        watched(net, probe=FAST) as prober,
         Clients(net.client, **FLOWS, want=A) as clients,
         Clients(net.client, **FLOWS, want=B) as neighbours,
     ):
@@ -150,10 +150,10 @@ def test_device_that_is_pulled_out_and_back(two_links: Topology, backend: str) -
         assert prober.changes("isp_b") == ["up"]
 
 
-def test_device_that_comes_late_at_boot(point_to_point: Topology, backend: str) -> None:
+def test_device_that_comes_late_at_boot(point_to_point: Topology) -> None:
     net = point_to_point
     learned(net.variables)
-    with watched(net, backend, probe=FAST) as before:
+    with watched(net, probe=FAST) as before:
         before.stop()
         forget_everything(net.router)
         line = impair.hung_up(net, "line_x")
@@ -169,7 +169,12 @@ def test_device_that_comes_late_at_boot(point_to_point: Topology, backend: str) 
             assert (set(fetched.sources), fetched.failures) == ({"11.1.1.1", "22.2.2.2"}, [])
 
 
-@pytest.mark.parametrize("failure", [impair.gateway_dead, impair.device_removed], ids=lambda failure: failure.__name__)
+@pytest.mark.parametrize(
+    ("backend", "failure"),
+    [("nftables", impair.gateway_dead), ("iptables", impair.device_removed)],
+    ids=["nftables", "iptables"],
+    indirect=["backend"],
+)
 def test_one_of_two_links_with_the_same_gateway_address(same_gateway: Topology, backend: str, failure: Failure) -> None:
     net = same_gateway
     with (
