@@ -28,7 +28,7 @@ def main(device: str, table: int) -> None:
     watched = Watched(devices=frozenset({device}), tables=frozenset({table}))
     sock = open_socket(watched, RECEIVE_BUFFER)
     reader = Reader(watched, device_names(), name_of)
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(2))
     poll = select.poll()
     for stream in (sock, sys.stdin):
         poll.register(stream, select.POLLIN | select.POLLHUP)
