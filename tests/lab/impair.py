@@ -339,6 +339,9 @@ def lease_changed(topology: Topology, link: str, address: str, gateway: str) -> 
     if uplink.shared:
         raise LabError(f"{link} shares its device")
     _renumber(topology, uplink, address, gateway)
+    # within one prefix the provider's neighbour entry would let the old one live on
+    uplink.provider.ip(f"route replace blackhole {uplink.address}/32")
+    uplink.provider.run(f"ip route del blackhole {address}/32", check=False)
     renumbered = replace(uplink, address=address, source=address if uplink.source == uplink.address else uplink.source)
     topology.uplinks[link] = renumbered if uplink.gateway is None else replace(renumbered, gateway=gateway)
     if uplink.tun is not None:

@@ -228,12 +228,12 @@ def test_flapping_carrier_is_damped(two_links: Topology) -> None:
 
 
 def test_flapping_provider_is_a_bad_link(two_links: Topology) -> None:
-    """It is dark for half the time, never long enough for an outage."""
+    """It is dark for half the time, never long enough for an outage; not in step with the probes, which would hide it."""
     net = two_links
     with (
         watched(net, probe={"interval": 0.1, "dead": 1, "degraded": "out"}) as prober,
         Clients(net.client, **FLOWS, want=B) as neighbours,
-        Flapping(lambda: impair.black_hole(net, "isp_a"), hz=10, times=80) as flapping,
+        Flapping(lambda: impair.black_hole(net, "isp_a"), hz=7, times=60) as flapping,
     ):
         prober.wait_for("isp_a", "degraded", 8)
         prober.wait_settled()
