@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from _mwan import conntrack as ct
-from _mwan import rtnl
+from _mwan import nfnetlink as nf
 from _mwan.kernel import OTHERS, UNANSWERED, Marked
 
 MASK = 0x3F00
@@ -20,18 +20,18 @@ def entry(mark: int, protocol: int = 6, answered: bool = True, source: str = "5.
     """A listed connection of a LAN host, translated to `source`."""
 
     def tuple_(kind: int, destination: str) -> bytes:
-        address = ct._nest(ct.CTA_TUPLE_IP, ct._attribute(ct.CTA_IP_V4_DST, socket.inet_aton(destination)))
-        number = ct._nest(ct.CTA_TUPLE_PROTO, ct._attribute(ct.CTA_PROTO_NUM, bytes([protocol])))
-        return ct._nest(kind, address + number)
+        address = nf.nest(nf.CTA_TUPLE_IP, nf.attribute(nf.CTA_IP_V4_DST, socket.inet_aton(destination)))
+        number = nf.nest(nf.CTA_TUPLE_PROTO, nf.attribute(nf.CTA_PROTO_NUM, bytes([protocol])))
+        return nf.nest(kind, address + number)
 
     attributes = (
-        tuple_(ct.CTA_TUPLE_ORIG, to),
-        tuple_(ct.CTA_TUPLE_REPLY, source),
-        ct._attribute(ct.CTA_STATUS, ct.NUMBER.pack(8 | (ct.SEEN_REPLY if answered else 0))),
-        ct._attribute(ct.CTA_MARK, ct.NUMBER.pack(mark)),
-        ct._attribute(ct.CTA_ID, ct.NUMBER.pack(mark + protocol)),
+        tuple_(nf.CTA_TUPLE_ORIG, to),
+        tuple_(nf.CTA_TUPLE_REPLY, source),
+        nf.attribute(nf.CTA_STATUS, nf.NUMBER.pack(8 | (ct.SEEN_REPLY if answered else 0))),
+        nf.attribute(nf.CTA_MARK, nf.NUMBER.pack(mark)),
+        nf.attribute(nf.CTA_ID, nf.NUMBER.pack(mark + protocol)),
     )
-    return bytes(rtnl.HEADER.size) + ct.NFGENMSG + b"".join(attributes)
+    return nf.message(0, 0, b"".join(attributes), ct.FAMILY, ct.VERSION)
 
 
 ENTRIES = {
@@ -59,7 +59,7 @@ SELECTED = {
 
 @pytest.mark.parametrize("which", SELECTED, ids=Marked.words)
 def test_listed_connections_are_selected(which: Marked) -> None:
-    assert {name for name, listed in ENTRIES.items() if ct.selected(which, ct.attributes(listed))} == SELECTED[which]
+    assert {name for name, listed in ENTRIES.items() if ct.selected(which, nf.attributes(listed))} == SELECTED[which]
 
 
 class OldKernel:
@@ -70,14 +70,14 @@ class OldKernel:
         self.deleted: list[dict[int, bytes]] = []
 
     def request(self, _kind: int, _flags: int, message: bytes) -> None:
-        if ct.CTA_FILTER in ct.attributes(message):
+        if nf.CTA_FILTER in nf.attributes(message):
             raise OSError(self.refusal, "refused")
 
     def dump(self, _kind: int, _message: bytes) -> list[bytes]:
         return list(ENTRIES.values())
 
     def requests(self, _kind: int, messages: list[bytes], _passed_over: Any) -> None:
-        self.deleted += map(ct.attributes, messages)
+        self.deleted += map(nf.attributes, messages)
 
 
 def with_channel(channel: OldKernel) -> ct.Conntrack:
@@ -90,9 +90,9 @@ def with_channel(channel: OldKernel) -> ct.Conntrack:
 def test_without_filters_they_are_deleted_one_by_one(refusal: int) -> None:
     channel = OldKernel(refusal)
     with_channel(channel).forget(Marked(0x100, MASK, OTHERS))
-    ids = [ct.NUMBER.unpack(deleted[ct.CTA_ID])[0] for deleted in channel.deleted]
+    ids = [nf.NUMBER.unpack(deleted[nf.CTA_ID])[0] for deleted in channel.deleted]
     assert ids == [0x100 + 17, 0x100 + 50, 0x80100 + 17, 0x100 + 17, 0x100 + 17]
-    assert all(set(deleted) == {ct.CTA_TUPLE_ORIG, ct.CTA_ID} for deleted in channel.deleted)
+    assert all(set(deleted) == {nf.CTA_TUPLE_ORIG, nf.CTA_ID} for deleted in channel.deleted)
 
 
 def test_whole_mark_needs_no_filter() -> None:
@@ -110,6 +110,6 @@ def test_no_part_is_asked_for_without_a_filter() -> None:
     """A kernel that does not know a status would delete all of the mark."""
     for which in (Marked(0x100, MASK, OTHERS), Marked(0x100, MASK, UNANSWERED), Marked(0x100, MASK, address="5.5.5.5")):
         for selection in ct.selections(which):
-            found = ct.attributes(ct._message(selection))
-            assert found[ct.CTA_MARK] == ct.NUMBER.pack(0x100)
-            assert ct.CTA_FILTER in found
+            found = nf.attributes(ct._message(selection))
+            assert found[nf.CTA_MARK] == nf.NUMBER.pack(0x100)
+            assert nf.CTA_FILTER in found

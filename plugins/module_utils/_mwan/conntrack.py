@@ -3,7 +3,7 @@
 
 """The table of tracked connections, over ctnetlink: those of one mark, or a part of them, are forgotten.
 
-Names and numbers are those of linux/netfilter/nfnetlink_conntrack.h. Only IPv4, as nothing else is ever pinned.
+Only IPv4, as nothing else is ever pinned.
 """
 
 from __future__ import annotations
@@ -11,22 +11,36 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterator
 
 from . import rtnl
 from .kernel import OTHERS, UNANSWERED, Marked
+from .nfnetlink import (
+    CT_DELETE,
+    CT_GET,
+    CTA_FILTER,
+    CTA_ID,
+    CTA_IP_V4_DST,
+    CTA_MARK,
+    CTA_MARK_MASK,
+    CTA_PROTO_NUM,
+    CTA_STATUS,
+    CTA_STATUS_MASK,
+    CTA_TUPLE_IP,
+    CTA_TUPLE_ORIG,
+    CTA_TUPLE_PROTO,
+    CTA_TUPLE_REPLY,
+    CTA_ZONE,
+    NETLINK_NETFILTER,
+    NUMBER,
+    attribute,
+    attributes,
+    message,
+    nest,
+    parsed,
+)
 
-NETLINK_NETFILTER = 12
-# linux/netfilter/nfnetlink.h: the subsystem is the upper octet of the type
-CT_GET, CT_DELETE = 1 << 8 | 1, 1 << 8 | 2
 # The version tells a kernel that has it (4.20) to look at the family of a request to delete many.
-NFGENMSG = struct.pack("!BBH", socket.AF_INET, 1, 0)
-ATTRIBUTE = struct.Struct("=HH")  # length, type
-NUMBER, SHORT = struct.Struct("!I"), struct.Struct("!H")
-NLA_F_NESTED = 0x8000
-CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_MARK, CTA_ID, CTA_ZONE, CTA_MARK_MASK = 1, 2, 3, 8, 12, 18, 21
-CTA_FILTER, CTA_STATUS_MASK = 25, 26
-CTA_TUPLE_IP, CTA_TUPLE_PROTO, CTA_IP_V4_DST, CTA_PROTO_NUM = 1, 2, 2, 1
+FAMILY, VERSION = socket.AF_INET, 1
 # CTA_FILTER_ORIG_FLAGS is 1 and CTA_FILTER_REPLY_FLAGS 2, as the tuples they speak of; which parts of a tuple count
 # (net/netfilter/nf_internals.h, CTA_FILTER_F_CTA_...)
 IP_DST, PROTO_NUM = 1 << 1, 1 << 3
@@ -80,7 +94,7 @@ class Conntrack:
 
 
 def _message(content: bytes) -> bytes:
-    return bytes(rtnl.HEADER.size) + NFGENMSG + content
+    return message(0, 0, content, FAMILY, VERSION)
 
 
 def selections(which: Marked) -> list[bytes]:
@@ -92,36 +106,27 @@ def selections(which: Marked) -> list[bytes]:
     if which.part == OTHERS:
         return [mark + _of_protocol(number) for number in OTHER_PROTOCOLS]
     if which.part == UNANSWERED:
-        unanswered = _attribute(CTA_STATUS, NUMBER.pack(0)) + _attribute(CTA_STATUS_MASK, NUMBER.pack(SEEN_REPLY))
+        unanswered = attribute(CTA_STATUS, NUMBER.pack(0)) + attribute(CTA_STATUS_MASK, NUMBER.pack(SEEN_REPLY))
         # with the filter, so that no kernel which cannot tell the status deletes more
         return [mark + unanswered + _of_protocol(TCP)]
     return [mark]
 
 
 def _marked(which: Marked) -> bytes:
-    return _attribute(CTA_MARK, NUMBER.pack(which.mark)) + _attribute(CTA_MARK_MASK, NUMBER.pack(which.mask))
+    return attribute(CTA_MARK, NUMBER.pack(which.mark)) + attribute(CTA_MARK_MASK, NUMBER.pack(which.mask))
 
 
 def _of_protocol(number: int) -> bytes:
-    return _filter(CTA_TUPLE_ORIG, PROTO_NUM, _nest(CTA_TUPLE_PROTO, _attribute(CTA_PROTO_NUM, bytes([number]))))
+    return _filter(CTA_TUPLE_ORIG, PROTO_NUM, nest(CTA_TUPLE_PROTO, attribute(CTA_PROTO_NUM, bytes([number]))))
 
 
 def _address(address: bytes) -> bytes:
-    return _nest(CTA_TUPLE_IP, _attribute(CTA_IP_V4_DST, address))
+    return nest(CTA_TUPLE_IP, attribute(CTA_IP_V4_DST, address))
 
 
 def _filter(tuple_: int, parts: int, content: bytes) -> bytes:
     """Only connections with this in their tuple; flags are in the order of the host."""
-    return _nest(tuple_, content) + _nest(CTA_FILTER, _attribute(tuple_, struct.pack("=I", parts)))
-
-
-def _nest(kind: int, content: bytes) -> bytes:
-    return _attribute(kind | NLA_F_NESTED, content)
-
-
-def _attribute(kind: int, content: bytes) -> bytes:
-    length = ATTRIBUTE.size + len(content)
-    return ATTRIBUTE.pack(length, kind) + content + bytes(-length % 4)
+    return nest(tuple_, content) + nest(CTA_FILTER, attribute(tuple_, struct.pack("=I", parts)))
 
 
 def selected(which: Marked, found: dict[int, bytes]) -> bool:
@@ -140,30 +145,14 @@ def selected(which: Marked, found: dict[int, bytes]) -> bool:
 
 
 def _destination(tuple_: bytes) -> bytes | None:
-    return _parsed(_parsed(tuple_)[CTA_TUPLE_IP]).get(CTA_IP_V4_DST)
+    return parsed(parsed(tuple_)[CTA_TUPLE_IP]).get(CTA_IP_V4_DST)
 
 
 def _protocol(found: dict[int, bytes]) -> int:
-    return _parsed(_parsed(found[CTA_TUPLE_ORIG])[CTA_TUPLE_PROTO])[CTA_PROTO_NUM][0]
+    return parsed(parsed(found[CTA_TUPLE_ORIG])[CTA_TUPLE_PROTO])[CTA_PROTO_NUM][0]
 
 
 def _identity(found: dict[int, bytes]) -> bytes:
     """What names one connection in a request; the id keeps a successor of the same addresses and ports."""
-    zone = _attribute(CTA_ZONE, found[CTA_ZONE]) if CTA_ZONE in found else b""
-    return _nest(CTA_TUPLE_ORIG, found[CTA_TUPLE_ORIG]) + _attribute(CTA_ID, found[CTA_ID]) + zone
-
-
-def attributes(message: bytes) -> dict[int, bytes]:
-    return _parsed(message[rtnl.HEADER.size + len(NFGENMSG) :])
-
-
-def _parsed(data: bytes) -> dict[int, bytes]:
-    return dict(_attributes(data))
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset < len(data):
-        length, kind = ATTRIBUTE.unpack_from(data, offset)
-        yield kind & ~NLA_F_NESTED, data[offset + ATTRIBUTE.size : offset + length]
-        offset += length + 3 & ~3
+    zone = attribute(CTA_ZONE, found[CTA_ZONE]) if CTA_ZONE in found else b""
+    return nest(CTA_TUPLE_ORIG, found[CTA_TUPLE_ORIG]) + attribute(CTA_ID, found[CTA_ID]) + zone

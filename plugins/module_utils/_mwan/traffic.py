@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .errors import KernelError
+from .nfnetlink import ATTRIBUTE, CT_GET, CTA_MARK, FIRST, NUMBER, message, open_socket
 from .ports import FilePort
 from .rtnl import BUFFER, HEADER, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
 
@@ -22,13 +23,6 @@ from .rtnl import BUFFER, HEADER, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_E
 DEVICES = "/proc/net/dev"
 RECEIVED, SENT = 0, 8  # columns
 
-NETLINK_NETFILTER = 12
-# linux/netfilter/nfnetlink.h, nfnetlink_conntrack.h: subsystem 1, message 1; attribute 8 in network byte order
-CT_GET = 1 << 8 | 1
-CTA_MARK = 8
-NFGENMSG = struct.Struct("!BBH")  # family, 0 being all of them; version; resource
-ATTRIBUTE = struct.Struct("=HH")  # length, type
-MARK = struct.Struct("!I")
 # Counting takes at most one part in so many of the time.
 COST_SHARE = 100
 
@@ -83,10 +77,8 @@ def count_by_mark(mask: int) -> dict[int, int]:
     9 ms for 262,144 buckets with 100,000 entries.
     """
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER) as conntrack:
-            conntrack.bind((0, 0))
-            length = HEADER.size + NFGENMSG.size
-            conntrack.send(HEADER.pack(length, CT_GET, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + NFGENMSG.pack(0, 0, 0))
+        with open_socket() as conntrack:
+            conntrack.send(message(CT_GET, NLM_F_REQUEST | NLM_F_DUMP))
             return _tally(conntrack, mask)
     except OSError as exc:
         code = errno.errorcode.get(exc.errno or 0, exc.errno)
@@ -103,7 +95,7 @@ def _tally(conntrack: socket.socket, mask: int) -> dict[int, int]:
             if kind in (NLMSG_ERROR, NLMSG_DONE):
                 _check(buffer, offset)
                 return counts
-            mark = _mark(buffer, offset + HEADER.size + NFGENMSG.size, offset + length) & mask
+            mark = _mark(buffer, offset + FIRST, offset + length) & mask
             counts[mark] = counts.get(mark, 0) + 1
             offset += length + 3 & ~3
 
@@ -112,7 +104,7 @@ def _mark(buffer: bytearray, offset: int, end: int) -> int:
     while offset < end:
         length, kind = ATTRIBUTE.unpack_from(buffer, offset)
         if kind == CTA_MARK:
-            return int(MARK.unpack_from(buffer, offset + ATTRIBUTE.size)[0])
+            return int(NUMBER.unpack_from(buffer, offset + ATTRIBUTE.size)[0])
         offset += length + 3 & ~3
     return 0
 

@@ -14,15 +14,14 @@ from .. import rtnl
 from ..errors import KernelError
 from ..firewall.iptables import sizes
 from ..firewall.nftables import TABLE
-from ..traffic import ATTRIBUTE, NETLINK_NETFILTER, NFGENMSG
+from ..nfnetlink import ATTRIBUTE, FIRST, NFTABLES, open_socket
 
-# linux/netfilter/nfnetlink.h: NFNLGRP_NFTABLES as a bit, NFNL_SUBSYS_NFTABLES
-GROUP, SUBSYSTEM = 1 << (7 - 1), 10
+# linux/netfilter/nfnetlink.h: NFNLGRP_NFTABLES as a bit
+GROUP = 1 << (7 - 1)
 # linux/netfilter/nf_tables.h: in messages about tables, chains, rules, sets, elements and objects, the table's name
 TABLE_NAME = 1
 NFT_MSG_NEWGEN = 15
 OURS = TABLE.split()[1].encode() + b"\0"
-FIRST = rtnl.HEADER.size + NFGENMSG.size
 LOOK = 1.0  # seconds between looks at legacy tables
 TURN = 100  # datagrams read before the loop may do something else
 
@@ -39,13 +38,11 @@ class RulesetMonitor:
 
     def start(self) -> None:
         """A kernel without nftables has nothing to tell."""
-        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        sock = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
         try:
-            sock.bind((0, GROUP))
+            sock = open_socket(GROUP)
         except OSError:
-            sock.close()
             return
+        sock.setblocking(False)
         self._socket = sock
         self._loop.add_reader(sock.fileno(), self._read, sock)
 
@@ -108,7 +105,7 @@ class LegacyMonitor:
 def of_ours(datagram: bytes) -> Iterator[bool]:
     """Of each message, whether it is about our table."""
     for kind, _flags, _sequence, message in rtnl.split(datagram):
-        if kind >> 8 == SUBSYSTEM and kind & 0xFF != NFT_MSG_NEWGEN:
+        if kind >> 8 == NFTABLES and kind & 0xFF != NFT_MSG_NEWGEN:
             yield table_name(message) == OURS
 
 
