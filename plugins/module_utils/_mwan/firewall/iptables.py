@@ -29,8 +29,9 @@ from typing import Any
 
 from ..errors import KernelError
 from .iptables_entries import describe
-from .iptables_rules import CHAINS, JUMPS, PREFIX, Extension, Rule, render, table_rules
+from .iptables_rules import CHAINS, JUMPS, PREFIX, render, table_rules
 from .model import Firewall
+from .xtables import Extension, Rule
 
 LOCK_SECONDS = 5.0
 _LOCK_POLL_SECONDS = 0.02

@@ -12,9 +12,9 @@ an established connection does not grow with the number of links.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from .model import Firewall, FirewallLink, Reset, SourceNat
+from .xtables import Extension, Rule, connmark
 
 PREFIX = "MWAN_"
 
@@ -36,31 +36,6 @@ JUMPS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Extension:
-    """A match or a target with its options.
-
-    A value that starts with `!` is inverted, an empty one is a bare flag, one with spaces several words.
-    """
-
-    name: str
-    options: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule of one of our chains; a device that starts with `!` is any other."""
-
-    chain: str
-    target: Extension
-    matches: tuple[Extension, ...] = ()
-    protocol: str | None = None
-    source: str | None = None
-    destination: str | None = None
-    in_device: str | None = None
-    out_device: str | None = None
-
-
 def table_rules(firewall: Firewall) -> dict[str, tuple[Rule, ...]]:
     """Return the rules of each table; a table that needs none of ours has an empty tuple."""
     if not firewall:
@@ -74,8 +49,8 @@ def render(firewall: Firewall) -> str:
 
 
 def _mangle(firewall: Firewall) -> Iterator[Rule]:
-    unpinned = _connmark(0, firewall.mask)
-    pinned = _connmark(0, firewall.mask, invert=True)
+    unpinned = connmark(0, firewall.mask)
+    pinned = connmark(0, firewall.mask, invert=True)
     mask = hex(firewall.mask)
     restore = Extension("CONNMARK", (("restore-mark", ""), ("nfmask", mask), ("ctmask", mask)))
     yield Rule("MWAN_PREROUTING", Extension("MWAN_ARRIVE"), (unpinned,))
@@ -100,7 +75,7 @@ def _arrive(firewall: Firewall) -> Iterator[Rule]:
             match = Extension("conntrack", (*state, (side, address)))
             yield Rule("MWAN_ARRIVE", _pin(link, firewall.mask), (match,))
     if firewall.addressed():
-        yield Rule("MWAN_ARRIVE", Extension("RETURN"), (_connmark(0, firewall.mask, invert=True),))
+        yield Rule("MWAN_ARRIVE", Extension("RETURN"), (connmark(0, firewall.mask, invert=True),))
     for device, network in firewall.neighbourhoods():
         yield Rule("MWAN_ARRIVE", Extension("RETURN"), source=network, in_device=device)
     for link in firewall.exclusive():
@@ -119,14 +94,14 @@ def _save(firewall: Firewall) -> Iterator[Rule]:
             nexthop = Extension("realm", (("realm", hex(link.realm)),))
             yield Rule("MWAN_SAVE", _pin(link, firewall.mask), (nexthop,), out_device=link.device)
     for link in firewall.shared_fallbacks():
-        still_unpinned = _connmark(0, firewall.mask)
+        still_unpinned = connmark(0, firewall.mask)
         yield Rule("MWAN_SAVE", _pin(link, firewall.mask), (still_unpinned,), out_device=link.device)
 
 
 def _snat(firewall: Firewall) -> Iterator[Rule]:
     for nat in firewall.snat:
         for source in nat.sources or (None,):
-            pinned = _connmark(nat.mark, firewall.mask)
+            pinned = connmark(nat.mark, firewall.mask)
             yield Rule("MWAN_SNAT", _translation(nat), (pinned,), source=source, out_device=nat.device)
 
 
@@ -149,7 +124,7 @@ def _resets(firewall: Firewall) -> Iterator[Rule]:
 def _near(firewall: Firewall, chain: str, resets: tuple[Reset, ...]) -> Iterator[Rule]:
     for reset in resets:
         for network in reset.networks:
-            pinned = _connmark(reset.mark, firewall.mask)
+            pinned = connmark(reset.mark, firewall.mask)
             yield Rule(chain, Extension("RETURN"), (pinned,), destination=network)
 
 
@@ -174,14 +149,10 @@ def _own_to_be_reset(firewall: Firewall, chain: str, target: Extension, out: str
 
 def _to_be_reset(reset: Reset, mask: int) -> tuple[Extension, ...]:
     return (
-        _connmark(reset.mark, mask),
+        connmark(reset.mark, mask),
         Extension("tcp", (("tcp-flags", "RST NONE"),)),
         Extension("conntrack", (("ctstatus", "SEEN_REPLY"), ("ctdir", "ORIGINAL"))),
     )
-
-
-def _connmark(mark: int, mask: int, invert: bool = False) -> Extension:
-    return Extension("connmark", (("mark", f"{'!' if invert else ''}0x{mark:x}/0x{mask:x}"),))
 
 
 def _pin(link: FirewallLink, mask: int) -> Extension:
