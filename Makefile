@@ -64,7 +64,7 @@ unit: setup promtool ## Unit and property tests
 	$(PYTHON) -m pytest tests/unit $(ARGS)
 
 .PHONY: netns
-netns: setup network ## Tests against the real kernel in network namespaces (root)
+netns: setup network servers ## Tests against the real kernel in network namespaces (root)
 	$(PYTHON) -m pytest tests/netns --durations=10 $(ARGS)
 
 .PHONY: sanity
@@ -94,6 +94,10 @@ promtool: # What checks docs/monitoring
 .PHONY: network
 network: # What namespaces take
 	@tools/setup.sh network
+
+.PHONY: servers
+servers: # What tests run in namespaces beside that
+	@tools/setup.sh servers
 
 .PHONY: rivals
 rivals: # What the benchmarks measure beside our own

@@ -4,12 +4,13 @@
 #
 # Installs what the tests and the demo need and this machine lacks. A second run finds everything and does nothing.
 #
-# Usage: tools/setup.sh venv | linters | promtool | network | rivals | containers
+# Usage: tools/setup.sh venv | linters | promtool | network | servers | rivals | containers
 #   venv        .venv from requirements-dev.txt, with a Python that Ansible supports, and what building it takes;
 #               .cache/collections, where Ansible finds this checkout as multiwan.linux
 #   linters     what make lint runs beside that
 #   promtool    .cache/promtool, which checks docs/monitoring
 #   network     what the lab's network namespaces and the router in them use
+#   servers     Squid and nginx, which tests run in lab hosts; the machine itself does not run them
 #   rivals      what the benchmarks measure beside our own
 #   containers  what molecule's containers take
 #
@@ -31,6 +32,7 @@ main() {
         linters) need_commands git shellcheck ;;
         promtool) provide_promtool ;;
         network) need_commands ip nft iptables conntrack sysctl ;;
+        servers) provide_servers squid nginx ;;
         rivals) need_commands ping fping ;;
         containers) need_commands podman runc mmdebstrap ip ;;
         *)
@@ -133,6 +135,23 @@ download_package() (
         quietly apt-get -o DPkg::Lock::Timeout=300 update
         quietly apt-get download "$1"
     fi
+)
+
+# The packages would start their services, and enable them. A policy that is there already stays the machine's own.
+provide_servers() (
+    missing=()
+    for name in "$@"; do
+        command -v "$name" >/dev/null || missing+=("$name")
+    done
+    [[ ${#missing[@]} -gt 0 ]] || return 0
+    policy=/usr/sbin/policy-rc.d
+    if [[ $EUID -eq 0 && ! -e $policy ]] && has_apt; then
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 0755 $policy
+        trap 'rm -f $policy' EXIT
+    fi
+    install_packages "${missing[@]}"
+    ! command -v systemctl >/dev/null || quietly systemctl disable "${missing[@]}"
 )
 
 need_commands() {

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+"""The real Squid before, on and behind the router; a real nginx tells whose address each of its requests came from."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from lab import impair, topology
+from lab.balance import about, policy
+from lab.engine import Engine
+from lab.prober import Prober
+from lab.squid import Nginx, Squid, browse, installed
+from lab.topology import LAN_ROUTER, Topology
+from lab.watched import BRISK
+
+pytestmark = pytest.mark.skipif(not installed(), reason="needs squid and nginx (tools/setup.sh servers)")
+
+A, B = "5.5.5.5", "6.6.6.6"
+OWN = "10.255.0.1"  # an address of Squid's own, on the router
+KEPT = "ss -tnH state established dport = :80"  # connections of the router to web servers
+# as in docs/squid.md
+HOOK = f"""#!/bin/sh
+[ "$MWAN_LINK $MWAN_AFTER" != "isp_a down" ] || exec ss -K state established src {A} '( dport = :80 or dport = :443 )'
+"""
+LOGGED = re.compile(r'(5\.5\.5\.5|6\.6\.6\.6) - - \[\d\d/\w{3}/\d{4}:[\d:]{8} \+0000\] "GET / HTTP/1\.1" 200 8 "-" ')
+
+
+def seen(net: Topology, number: int = 20, proxy: str = LAN_ROUTER) -> dict[str, int]:
+    """Source addresses that requests of one client came from."""
+    browsed = browse(net.client, proxy, number)
+    assert browsed.failures == []
+    return dict(browsed.sources)
+
+
+def test_requests_of_one_client_leave_by_the_policy(backend: str) -> None:
+    """Nothing is configured but the proxy: what the router opens itself follows the default policy."""
+    with (
+        topology.two_links(weights=(3, 1)) as net,
+        Engine(net, backend) as engine,
+        Squid(net.router),
+    ):
+        engine.settle()
+        web = Nginx(net.server)
+        assert about(seen(net, 200), {A: 3, B: 1})
+        lines = web.log_lines()
+        assert [line for line in lines if not LOGGED.match(line)] == []
+        assert (len(lines), about(web.sources(), {A: 3, B: 1})) == (200, True)
+        assert net.spoofed() == 0
+
+
+def test_squid_can_choose_by_itself(backend: str) -> None:
+    """By a link's address, by a link's mark, and by an address of its own that a rule names."""
+    with topology.two_links(clients=2) as net, Engine(net, backend) as engine, Squid(net.router) as squid:
+        net.router.ip(f"addr add {OWN}/32 dev lo")
+        engine.settle(
+            mwan_policies=[*net.variables["mwan_policies"], policy("isp_b", name="only_b")],
+            mwan_rules=[{"name": "squid", "source": OWN, "device": "lo", "policy": "only_b"}],
+            mwan_snat=[*net.variables["mwan_snat"], *({"link": link, "source": OWN} for link in net.uplinks)],
+        )
+        Nginx(net.server)
+        squid.configure(f"acl some random 1/4\ntcp_outgoing_address {B} some\ntcp_outgoing_address {A}\n")
+        assert about(seen(net, 200), {A: 3, B: 1})
+        squid.configure("acl second src 192.168.101.2\ntcp_outgoing_mark 0x200 second\ntcp_outgoing_mark 0x100\n")
+        of_each = browse(net.client, LAN_ROUTER, 40, sources=net.client_addresses)
+        assert (dict(of_each.sources), of_each.failures) == ({A: 20, B: 20}, [])
+        squid.configure(f"tcp_outgoing_address {OWN}\n")
+        assert seen(net) == {B: 20}
+        assert net.spoofed() == 0
+
+
+def test_new_connections_leave_a_dead_link(two_links: Topology) -> None:
+    """And what Squid kept for later requests on the link goes, with a hook, before one of them meets it."""
+    net = two_links
+    net.router.run("install -D -m 0755 /dev/stdin /etc/mwan/hooks.d/50-squid", input=HOOK)
+    with Engine(net) as engine, Squid(net.router, "server_persistent_connections on\n") as squid:
+        engine.settle(mwan_probe={**BRISK, "profile": "fast"})
+        Nginx(net.server)
+        with Prober(net.router) as prober:
+            for link in net.uplinks:
+                prober.wait_for(link, "up")
+            prober.wait_settled()
+            assert set(seen(net, 60)) == {A, B}
+            with impair.black_hole(net, "isp_a"):
+                prober.wait_for("isp_a", "down")
+                prober.wait_settled()
+                net.router.run(f'until [ -z "$({KEPT} src {A})" ]; do sleep 0.05; done', timeout=10)
+                assert net.router.run(f"{KEPT} src {B}").stdout
+                assert seen(net, 60) == {B: 60}
+                squid.configure("server_persistent_connections off\n")
+                assert seen(net, 60) == {B: 60}
+        assert net.spoofed() == 0
+
+
+def test_proxy_on_a_lan_host_is_balanced_by_the_router(backend: str) -> None:
+    """Behind a router with two existing routers on one device. What the proxy binds to is a rule's source."""
+    with topology.existing_routers(clients=2) as net, Engine(net, backend) as engine, Squid(net.client) as squid:
+        proxy, second = net.client_addresses
+        engine.settle(mwan_rules=[{"name": "updates", "source": second, "link": "router2"}])
+        web = Nginx(net.server)
+        assert about(seen(net, 200, proxy), {A: 1, B: 1})
+        assert [line for line in web.log_lines() if not LOGGED.match(line)] == []
+        squid.configure(f"tcp_outgoing_address {second}\n")
+        assert seen(net, 20, proxy) == {B: 20}
+        assert net.spoofed() == 0
