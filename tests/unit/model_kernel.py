@@ -13,6 +13,7 @@ import ipaddress
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from _mwan import layout
 from _mwan.errors import KernelError
@@ -23,6 +24,7 @@ from _mwan.ports import Router
 
 OURS = layout.PROTOCOL
 BY_KERNEL = 2  # RTPROT_KERNEL, linux/rtnetlink.h
+PORTS = ("source_port", "destination_port")
 Held = tuple[IpRule, int]
 
 
@@ -123,6 +125,8 @@ class Routing:
         self.faults.written()
 
     def _add_rule(self, rule: IpRule) -> None:
+        if rule.action == "goto" and (rule.target or 0) <= rule.priority:
+            raise KernelError("ip rule add", str(rule), "EINVAL")
         if any(protocol == OURS and collides(rule, held) for held, protocol in self.policy):
             raise KernelError("ip rule add", str(rule), "EEXIST")
         rule = replace(rule, source=_not_all(rule.source), destination=_not_all(rule.destination))
@@ -150,16 +154,17 @@ class Routing:
 
 def collides(rule: IpRule, held: IpRule) -> bool:
     """Whether the kernel refuses to add `rule` beside `held` (rule_exists)."""
-    return replace(rule, source=None, destination=None) == replace(held, source=None, destination=None) and (
+    overlooked: dict[str, Any] = {"source": None, "destination": None, "target": None, "inverted": False}
+    return replace(rule, **overlooked) == replace(held, **overlooked) and (
         _wild(_not_all(rule.source), held.source) and _wild(_not_all(rule.destination), held.destination)
     )
 
 
 def finds(rule: IpRule, held: IpRule) -> bool:
     """Whether a request to delete `rule` takes `held` (rule_find)."""
-    wild = ("source", "destination", "device", "mark", "mask", "protocol", "source_port", "destination_port")
+    wild = ("source", "destination", "device", "out_device", "mark", "mask", "user", "protocol", *PORTS)
     return (
-        (rule.priority, rule.table) == (held.priority, held.table)
+        (rule.priority, rule.action, rule.table) == (held.priority, held.action, held.table)
         and (not rule.suppress_default or held.suppress_default)
         and all(_wild(getattr(rule, name), getattr(held, name)) for name in wild)
     )

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from _mwan.kernel import DEFAULT, LOCAL, MAIN, Device, IpRule, Nexthop, Route
-from _mwan.trace import Fib, Packet
+from _mwan.trace import Fib, Packet, unmet
 from hypothesis import given
 from hypothesis import strategies as st
 from unit import walk, worlds
@@ -118,6 +119,100 @@ def test_a_port_or_source_that_is_not_known_meets_no_condition() -> None:
         found = fib(Route(100, nexthops=(WAN1,)), rules=(IpRule(10, 100, **match),))
         assert found.trace(bare).decision is None
     assert fib(Route(100, nexthops=(WAN1,)), rules=(IpRule(10, 100, source="0.0.0.0/0"),)).trace(bare).decision
+
+
+OWN = Packet("7.7.7.7", user=13)
+A_AND_B = (Route(100, nexthops=(WAN1,)), Route(200, nexthops=(WAN2,)))
+
+
+@pytest.mark.parametrize(
+    ("match", "packet", "refusal"),
+    [
+        ({"user": (13, 13)}, OWN, None),
+        ({"user": (10, 20)}, OWN, None),
+        ({"user": (14, 20)}, OWN, "user 14-20"),
+        ({"user": (14, 14)}, OWN, "user 14"),
+        ({"user": (0, 99)}, replace(OWN, user=None), "user 0-99"),
+        ({"user": (0, 0)}, TO, None),
+        ({"user": (13, 13)}, replace(TO, user=13), "user 13"),
+        ({"out_device": "wan1"}, replace(OWN, out_device="wan1"), None),
+        ({"out_device": "wan1"}, replace(OWN, out_device="wan2"), "out wan1"),
+        ({"out_device": "wan1"}, OWN, "out wan1"),
+        ({"out_device": "wan1"}, replace(TO, out_device="wan1"), "out wan1"),
+        ({"device": "lo", "inverted": True}, TO, None),
+        ({"device": "lo", "inverted": True}, OWN, "anything but in lo"),
+        ({"device": "lan0", "protocol": 17, "inverted": True}, TO, None),
+        ({"device": "lan0", "protocol": 6, "inverted": True}, TO, "anything but in lan0 protocol 6"),
+        ({"inverted": True}, TO, "anything but all"),
+    ],
+)
+def test_conditions_of_users_devices_and_inverted_rules(
+    match: dict[str, Any], packet: Packet, refusal: str | None
+) -> None:
+    assert unmet(IpRule(10, 100, **match), packet) == refusal
+
+
+def goto(priority: int, target: int, **match: Any) -> IpRule:
+    return IpRule(priority, 0, action="goto", target=target, **match)
+
+
+def nop(priority: int) -> IpRule:
+    return IpRule(priority, 0, action="nop")
+
+
+@pytest.mark.parametrize(
+    ("rules", "asked", "way"),
+    [
+        ((goto(10, 30), IpRule(20, 100), nop(30), IpRule(40, 200)), [10, 30, 40], WAN2),
+        ((goto(10, 30), IpRule(20, 100), IpRule(30, 200)), [10, 30], WAN2),
+        ((goto(10, 30, protocol=17), IpRule(20, 100), IpRule(30, 200)), [10, 20], WAN1),
+        ((goto(10, 25), IpRule(20, 100), IpRule(30, 200)), [10, 20], WAN1),
+        ((IpRule(5, 200, protocol=17), goto(10, 5), IpRule(20, 100)), [5, 10, 20], WAN1),
+        ((goto(10, 20), goto(20, 40), IpRule(30, 100), nop(40), IpRule(50, 200)), [10, 20, 40, 50], WAN2),
+        ((goto(10, 30, device="lo", inverted=True), IpRule(20, 100), nop(30), IpRule(40, 200)), [10, 30, 40], WAN2),
+        ((goto(10, 30), IpRule(20, 100), IpRule(30, 200, protocol=17), IpRule(30, 200)), [10, 30, 30], WAN2),
+        ((goto(10, 30), IpRule(20, 100), nop(30)), [10, 30], None),
+    ],
+)
+def test_goto_passes_over_what_lies_between(rules: tuple[IpRule, ...], asked: list[int], way: Nexthop | None) -> None:
+    trace = fib(*A_AND_B, rules=rules).trace(TO)
+    assert [step.rule.priority for step in trace.steps] == asked
+    assert list(trace.ways()) == ([way] if way else [])
+    assert trace.decision == (trace.steps[-1] if way else None), "neither goto nor nop decides"
+
+
+def test_for_a_bound_socket_nexthops_elsewhere_do_not_count() -> None:
+    both = fib(
+        Route(100, nexthops=(WAN1, WAN2)), Route(200, nexthops=(WAN2,)), rules=(IpRule(10, 100), IpRule(20, 200))
+    )
+    assert list(both.trace(replace(OWN, out_device="wan2")).ways()) == [WAN2]
+    below = fib(*A_AND_B, rules=(IpRule(10, 100), IpRule(20, 200)))
+    assert list(below.trace(replace(OWN, out_device="wan2")).ways()) == [WAN2]
+    assert below.trace(replace(TO, out_device="wan2")).ways() == {WAN1: 1.0}, "nothing that is forwarded is bound"
+
+
+def test_a_bound_socket_takes_the_first_of_several_nexthops_on_its_device() -> None:
+    other = Nexthop("wan1", "5.5.5.2", 9)
+    found = fib(Route(100, nexthops=(WAN2, WAN1, other)))
+    assert found.trace(replace(OWN, out_device="wan1")).ways() == {WAN1: 1.0}
+
+
+@pytest.mark.parametrize("routes", [(), (Route(100, kind="prohibit"),), (Route(100, kind="unreachable"),)])
+def test_where_routing_refuses_a_bound_socket_takes_the_destination_to_be_near(routes: tuple[Route, ...]) -> None:
+    bound = replace(OWN, out_device="wan1")
+    found = fib(*routes, Route(200, nexthops=(WAN1,)), rules=(IpRule(10, 100), IpRule(20, 200)))
+    on_link = {Nexthop("wan1"): 1.0}
+    assert found.trace(bound).ways() == (on_link if routes else {WAN1: 1.0}), "a refusal ends the search all the same"
+    alone = fib(*routes)
+    assert alone.trace(bound).ways() == on_link
+    assert fib(*routes, wan1=Device("wan1", up=False)).trace(bound).ways() == {}
+    assert alone.trace(OWN).ways() == {}
+
+
+def test_own_addresses_on_other_devices_are_not_local_to_a_bound_socket() -> None:
+    own = fib(Route(LOCAL, "7.7.7.7/32", kind="local", nexthops=(Nexthop("lan0"),)), rules=(IpRule(0, LOCAL),))
+    kinds = [own.trace(replace(OWN, out_device=name)).found for name in ("lan0", None, "wan1")]
+    assert [found.kind if found else None for found in kinds] == ["local", "local", "unicast"]
 
 
 packets = st.builds(

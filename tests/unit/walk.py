@@ -20,6 +20,8 @@ class Packet:
     port: int = 443
     device: str = "lan0"
     mark: int = 0
+    user: int | None = None
+    out_device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,14 @@ NOWHERE = Way("none")
 
 def lookup(router: ModelRouter, packet: Packet) -> Way:
     """fib_rules_lookup: the first rule whose table has an answer decides."""
-    for rule, _protocol in router.routing.policy:
-        if not _matches(rule, packet):
+    rules = [rule for rule, _protocol in router.routing.policy]
+    while rules:
+        rule = rules.pop(0)
+        if _matches(rule, packet) == rule.inverted:
             continue
-        route = _best(router, rule.table, packet.destination)
+        if rule.action == "goto" and any(other.priority == rule.target for other in rules):
+            rules = [other for other in rules if other.priority >= (rule.target or 0)]
+        route = _best(router, rule.table, packet.destination) if rule.action == "lookup" else None
         if route is None or (rule.suppress_default and route.destination == DEFAULT):
             continue
         return Way(route.kind, route.table, frozenset((hop.device, hop.gateway) for hop in _alive(router, route)))
@@ -57,6 +63,8 @@ def _matches(rule: IpRule, packet: Packet) -> bool:
             rule.source is None or _covers(rule.source, packet.source),
             rule.destination is None or _covers(rule.destination, packet.destination),
             rule.device in (None, packet.device),
+            rule.out_device in (None, packet.out_device),
+            rule.user is None or (packet.user is not None and rule.user[0] <= packet.user <= rule.user[1]),
             rule.protocol in (None, packet.protocol),
             rule.source_port is None or rule.source_port[0] <= 40000 <= rule.source_port[1],
             rule.destination_port is None or rule.destination_port[0] <= packet.port <= rule.destination_port[1],

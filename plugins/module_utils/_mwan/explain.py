@@ -318,6 +318,8 @@ def _result(step: Step, destination: str) -> str:
         return "asks for " + _named_protocol(step.refusal)
     if step.decides:
         return "decides"
+    if step.rule.action != "lookup":
+        return f"goes on at {step.rule.target}" if step.rule.action == "goto" else "does nothing"
     if step.found is None:
         return f"no route to {destination}"
     return "says to look further" if step.found.kind == "throw" else "only a default route, which does not count"

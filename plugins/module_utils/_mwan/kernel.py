@@ -77,7 +77,12 @@ class Route:
 
 @dataclass(frozen=True)
 class IpRule:
-    """One policy routing rule. `mark` and `mask` go together; ports are inclusive ranges; `protocol` is a number."""
+    """One policy routing rule. `mark` and `mask` go together; ports and users are inclusive ranges of numbers.
+
+    `protocol` is a number, too. `out_device` is the device that a socket is bound to, which no forwarded packet has.
+    Only `action` lookup has a table; goto goes on at the first rule of priority `target`, which lies behind, and nop
+    does nothing but be such a rule. An `inverted` rule is for what does not meet all of its conditions.
+    """
 
     priority: int
     table: int
@@ -91,35 +96,63 @@ class IpRule:
     destination_port: tuple[int, int] | None = None
     suppress_default: bool = False
     family: int = IPV4
+    out_device: str | None = None
+    user: tuple[int, int] | None = None
+    action: str = "lookup"
+    target: int | None = None
+    inverted: bool = False
 
-    MATCHES = ("source", "destination", "device", "mark", "mask", "protocol", "source_port", "destination_port")
+    MATCHES = (
+        "source",
+        "destination",
+        "device",
+        "out_device",
+        "mark",
+        "mask",
+        "user",
+        "protocol",
+        "source_port",
+        "destination_port",
+    )
 
     def clashes(self, other: IpRule) -> bool:
         """Whether the kernel cannot tell the two apart in every request.
 
         What a request leaves out is wild: source and destination when a rule is added (rule_exists), every match
-        when it is deleted (rule_find, both net/core/fib_rules.c).
+        when it is deleted (rule_find, both net/core/fib_rules.c). Neither looks at where a goto goes, nor at whether
+        a rule is inverted.
         """
-        if (self.family, self.priority, self.table) != (other.family, other.priority, other.table):
+        if self._place() != other._place():
             return False
         pairs = [(getattr(self, name), getattr(other, name)) for name in self.MATCHES]
         return all(mine in (None, its) for mine, its in pairs) or all(its in (None, mine) for mine, its in pairs)
 
+    def _place(self) -> tuple[int, int, str, int]:
+        return self.family, self.priority, self.action, self.table
+
     def words(self, table: str) -> str:
         """Selector and action as `ip rule` takes and prints them, without the priority."""
-        parts = [f"from {self.source or 'all'}"]
+        parts = ["not"] if self.inverted else []
+        parts.append(f"from {self.source or 'all'}")
         parts += [f"to {self.destination}"] if self.destination else []
         parts += [f"fwmark 0x{self.mark:x}/0x{self.mask or 0xFFFFFFFF:x}"] if self.mark is not None else []
         parts += [f"iif {self.device}"] if self.device else []
+        parts += [f"oif {self.out_device}"] if self.out_device else []
+        parts += ["uidrange {}-{}".format(*self.user)] if self.user else []
         parts += [f"ipproto {self.protocol}"] if self.protocol else []
         parts += [
             f"{word} {_range(ports)}"
             for word, ports in (("sport", self.source_port), ("dport", self.destination_port))
             if ports
         ]
-        parts.append(f"lookup {table}")
-        parts += ["suppress_prefixlength 0"] if self.suppress_default else []
-        return " ".join(parts)
+        return " ".join([*parts, self._deed(table)])
+
+    def _deed(self, table: str) -> str:
+        if self.action == "goto":
+            return f"goto {self.target}"
+        if self.action == "nop":
+            return "nop"
+        return f"lookup {table}" + (" suppress_prefixlength 0" if self.suppress_default else "")
 
     def __str__(self) -> str:
         return f"{self.priority}: {self.words(TABLE_NAMES.get(self.table, str(self.table)))}"

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from . import layout
+from . import layout, nfnetlink, rtnl
 from .kernel import DEFAULT, Address, Device, IpRule, Nexthop, Route
 
 NameOf = Callable[[int], str]
@@ -31,9 +31,15 @@ KINDS = dict(enumerate(_KINDS, 1))
 KIND_NUMBERS = {name: number for number, name in KINDS.items()}
 RTNH_F_ONLINK = 4
 # linux/fib_rules.h
-FR_ACT_TO_TBL = 1
+ACTIONS = {1: "lookup", 2: "goto", 3: "nop"}
+ACTION_NUMBERS = {name: number for number, name in ACTIONS.items()}
 FIB_RULE_INVERT = 2
 SUPPRESS_NOTHING = (None, 0xFFFFFFFF)
+# what `rule` reads, and what says nothing of the way (the realm, padding): not tunnels, VRF, DSCP and flow labels
+FRA_READ = {1, 2, 3, 4, 6, 10, 11, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24}
+# masks of single ports, which kernels from 6.15 on tell even where they are whole
+FRA_SPORT_MASK, FRA_DPORT_MASK = 28, 29
+RULE_HEADER = rtnl.HEADER.size + 12  # struct fib_rule_hdr
 # linux/if.h
 IFF_UP, IFF_POINTOPOINT, IFF_NOARP = 0x1, 0x10, 0x80
 
@@ -191,33 +197,46 @@ def rule_protocol(message: Any) -> int:
 
 
 def rule(message: Any) -> IpRule:
-    mark = message.get_attr("FRA_FWMARK")
+    action = ACTIONS.get(message["action"], "lookup")
+    # the kernel leaves out what is 0
+    mask = message.get_attr("FRA_FWMASK")
     return IpRule(
         priority=message.get_attr("FRA_PRIORITY") or 0,
-        table=message.get_attr("FRA_TABLE") or message["table"],
+        table=(message.get_attr("FRA_TABLE") or message["table"]) if action == "lookup" else 0,
         source=_rule_prefix(message, "src"),
         destination=_rule_prefix(message, "dst"),
         device=message.get_attr("FRA_IIFNAME"),
-        mark=mark,
-        mask=message.get_attr("FRA_FWMASK") if mark is not None else None,
+        mark=None if mask is None else message.get_attr("FRA_FWMARK") or 0,
+        mask=mask,
         protocol=message.get_attr("FRA_IP_PROTO"),
-        source_port=_rule_ports(message, "FRA_SPORT_RANGE"),
-        destination_port=_rule_ports(message, "FRA_DPORT_RANGE"),
+        source_port=_rule_range(message, "FRA_SPORT_RANGE"),
+        destination_port=_rule_range(message, "FRA_DPORT_RANGE"),
         suppress_default=message.get_attr("FRA_SUPPRESS_PREFIXLEN") == 0,
+        out_device=message.get_attr("FRA_OIFNAME"),
+        user=_rule_range(message, "FRA_UID_RANGE"),
+        action=action,
+        target=message.get_attr("FRA_GOTO"),
+        inverted=bool(message["flags"] & FIB_RULE_INVERT),
     )
 
 
 def rule_is_plain(message: Any) -> bool:
-    """Whether `rule` tells all that it matches and does: others may have rules that negate, refuse, jump and so on."""
-    more = ("FRA_OIFNAME", "FRA_UID_RANGE", "FRA_TUN_ID", "FRA_L3MDEV", "FRA_DSCP", "FRA_GOTO")
+    """Whether `rule` tells all that it matches and does: others may have rules that refuse, look at DSCP and so on.
+
+    pyroute2 has no names for what is younger than itself.
+    """
+    present = nfnetlink.parsed(bytes(message.data)[RULE_HEADER:])
     return (
-        message["action"] == FR_ACT_TO_TBL
-        and not message["flags"] & FIB_RULE_INVERT
+        message["action"] in ACTIONS
         and not message["tos"]
-        and not any(message.get_attr(name) for name in more)
+        and all(number in FRA_READ or _is_whole_port(number, value) for number, value in present.items())
         and message.get_attr("FRA_SUPPRESS_PREFIXLEN") in (*SUPPRESS_NOTHING, 0)
         and message.get_attr("FRA_SUPPRESS_IFGROUP") in SUPPRESS_NOTHING
     )
+
+
+def _is_whole_port(number: int, value: bytes) -> bool:
+    return number in (FRA_SPORT_MASK, FRA_DPORT_MASK) and value == b"\xff\xff"
 
 
 def _rule_prefix(message: Any, side: str) -> str | None:
@@ -225,7 +244,7 @@ def _rule_prefix(message: Any, side: str) -> str | None:
     return f"{address}/{message[side + '_len']}" if address else None
 
 
-def _rule_ports(message: Any, name: str) -> tuple[int, int] | None:
+def _rule_range(message: Any, name: str) -> tuple[int, int] | None:
     low, _colon, high = (message.get_attr(name) or "").partition(":")
     return (int(low), int(high)) if low else None
 
@@ -234,7 +253,8 @@ def rule_message(rule: IpRule) -> bytes:
     source, source_length = _halves(rule.source)
     destination, destination_length = _halves(rule.destination)
     lengths = {"src_len": source_length, "dst_len": destination_length}
-    fields = {"family": socket.AF_INET, "action": FR_ACT_TO_TBL, **lengths}
+    flags = FIB_RULE_INVERT if rule.inverted else 0
+    fields = {"family": socket.AF_INET, "action": ACTION_NUMBERS[rule.action], "flags": flags, **lengths}
     attributes = [
         ("FRA_PRIORITY", rule.priority),
         ("FRA_TABLE", rule.table),
@@ -242,6 +262,9 @@ def rule_message(rule: IpRule) -> bytes:
         ("FRA_SRC", source),
         ("FRA_DST", destination),
         ("FRA_IIFNAME", rule.device),
+        ("FRA_OIFNAME", rule.out_device),
+        ("FRA_GOTO", rule.target),
+        ("FRA_UID_RANGE", _range(rule.user)),
         ("FRA_FWMARK", rule.mark),
         ("FRA_FWMASK", rule.mask),
         ("FRA_IP_PROTO", rule.protocol),
