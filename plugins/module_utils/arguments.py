@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._mwan import reactions
-from ._mwan.model import LAST_RESORTS, PROTOCOLS, RP_MODES, Settings
+from ._mwan import balancing, reactions
+from ._mwan.model import LAST_RESORTS, RP_MODES, Settings
+from ._mwan.rules import DAYS, PORT_PROTOCOLS, PROTOCOLS, TARGETS
 from ._mwan.watch.settings import DEGRADED, PROFILES
 
 Spec = dict[str, Any]
@@ -20,6 +21,7 @@ def settings() -> Spec:
         "table_base": {"type": "int"},
         "rule_priority": {"type": "int"},
         "firewall_backend": {"type": "str", "choices": list(Settings.BACKENDS)},
+        "classify": {"type": "str", "choices": list(Settings.CLASSIFIERS)},
         "assume": {"type": "dict"},
         "validate": {"type": "dict"},
     }
@@ -72,9 +74,14 @@ def policies() -> Spec:
     }
     options = {
         "name": {"type": "str", "required": True},
-        "algorithm": {"type": "str", "choices": ["multipath"], "default": "multipath"},
+        "algorithm": {"type": "str", "choices": list(balancing.ALGORITHMS), "default": balancing.MULTIPATH},
         "members": {"type": "list", "elements": "dict", "options": member},
         "last_resort": {"type": "str", "choices": list(LAST_RESORTS), "default": "unreachable"},
+        "least_connections": {
+            "type": "dict",
+            "options": {"method": {"type": "str", "choices": list(balancing.METHODS)}, "interval": {"type": "raw"}},
+        },
+        "sticky": {"type": "raw"},
         "on_down": {"type": "dict", "options": _reactions()},
         "failback": {
             "type": "dict",
@@ -97,16 +104,35 @@ def _reactions() -> Spec:
 
 
 def rules() -> Spec:
+    days = {"type": "list", "elements": "str", "choices": list(DAYS)}
     options = {
         "name": {"type": "str", "required": True},
-        "source": {"type": "str"},
-        "destination": {"type": "str"},
+        "source": {"type": "list", "elements": "str"},
+        "destination": {"type": "list", "elements": "str"},
         "device": {"type": "str"},
         "protocol": {"type": "str", "choices": list(PROTOCOLS)},
-        "source_port": {"type": "str"},
-        "destination_port": {"type": "str"},
+        "source_port": {"type": "list", "elements": "str"},
+        "destination_port": {"type": "list", "elements": "str"},
+        "dscp": {"type": "str"},
+        "mac": {"type": "str"},
+        "mark": {"type": "str"},
+        "time": {"type": "dict", "options": {"days": days, "hours": {"type": "str"}}},
+        "user": {"type": "str"},
+        "group": {"type": "str"},
+        "cgroup": {"type": "str"},
         "policy": {"type": "str"},
         "link": {"type": "str"},
+        "target": {"type": "str", "choices": list(TARGETS)},
+    }
+    return {"type": "list", "elements": "dict", "default": [], "options": options}
+
+
+def sets() -> Spec:
+    options = {
+        "name": {"type": "str", "required": True},
+        "networks": {"type": "list", "elements": "str", "default": []},
+        "files": {"type": "list", "elements": "str", "default": []},
+        "external": {"type": "bool", "default": False},
     }
     return {"type": "list", "elements": "dict", "default": [], "options": options}
 
@@ -116,6 +142,21 @@ def snat() -> Spec:
         "link": {"type": "str", "required": True},
         "source": {"type": "list", "elements": "str", "default": []},
         "to": {"type": "str", "default": "auto"},
+    }
+    return {"type": "list", "elements": "dict", "default": [], "options": options}
+
+
+def dnat() -> Spec:
+    options = {
+        "name": {"type": "str", "required": True},
+        "link": {"type": "str"},
+        "protocol": {"type": "list", "elements": "str", "choices": list(PORT_PROTOCOLS)},
+        "address": {"type": "str"},
+        "port": {"type": "str"},
+        "to": {"type": "str"},
+        "to_port": {"type": "str"},
+        "source": {"type": "list", "elements": "str", "default": []},
+        "hairpin": {"type": "bool", "default": False},
     }
     return {"type": "list", "elements": "dict", "default": [], "options": options}
 

@@ -22,7 +22,7 @@ from ._mwan.ports import Router
 
 SETTINGS = (
     *("mark_mask", "table_base", "rule_priority", "ip_forward", "multipath_hash", "firewall_backend"),
-    *("probe",),
+    *("classify", "probe"),
 )
 PYROUTE2_PACKAGE = "pyroute2 (0.7.2 or newer; python3-pyroute2 on Debian, Ubuntu, and from EPEL on RHEL)"
 

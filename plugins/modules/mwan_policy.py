@@ -28,11 +28,38 @@ options:
         type: str
         required: true
       algorithm:
-        description: How a new connection chooses. V(multipath) is the kernel's weighted hash over the connection's
-          addresses and ports.
+        description:
+          - How a new connection chooses, always by weight.
+          - V(multipath) is the kernel's hash over the connection's addresses and ports, in the routing table.
+          - V(random) and V(round_robin) draw lots, or take turns.
+          - V(source_hash) keeps all connections of a client on one link, V(source_destination_hash) those of a client
+            to one destination. When a link dies only its own clients move, and they return with it.
+          - V(least_connections) takes the link with the fewest open connections.
+          - V(per_packet) sends the packets of a connection over all links in turn. Only for links of one provider that
+            accepts the same source addresses on each of them, since nothing is translated; packets overtake each other.
+          - The router's own connections take the kernel's way with all of them, where their source address is chosen.
         type: str
-        choices: [multipath]
+        choices: [multipath, random, round_robin, source_hash, source_destination_hash, least_connections, per_packet]
         default: multipath
+      least_connections:
+        description: How O(policies[].algorithm=least_connections) finds the link.
+        type: dict
+        suboptions:
+          method:
+            description: V(queue), the default, asks a process on the router about each new connection. While it does
+              not run, the kernel's multipath route serves. V(weights) has the weights of that route follow the counts.
+            type: str
+            choices: [queue, weights]
+          interval:
+            description: How often the weights follow, in seconds or as text. V(5s) by default.
+            type: raw
+      sticky:
+        description:
+          - For how many seconds without a packet a client keeps its link for new connections. V(0), the default, is
+            not at all. It outlives reloads and changes of weights; while its link is out, the client moves.
+          - A dictionary of C(timeout) and C(by) says what a client is, its address (V(source), the default) or the
+            pair of its address and the one it talks to (V(source_destination)).
+        type: raw
       members:
         description: The links that take part. Required unless O(state=absent).
         type: list
@@ -115,11 +142,13 @@ options:
         type: str
         required: true
       source:
-        description: Source network.
-        type: str
+        description: Source network, or a list of them, or a set behind an at sign such as V(@office).
+        type: list
+        elements: str
       destination:
-        description: Destination network.
-        type: str
+        description: Destination network, or a list of them, or a set.
+        type: list
+        elements: str
       device:
         description: Device the packet came in on. V(lo) is the router's own traffic.
         type: str
@@ -128,17 +157,81 @@ options:
         type: str
         choices: [icmp, tcp, udp, dccp, gre, esp, sctp]
       source_port:
-        description: Source port, or a range such as V(5060-5061).
-        type: str
+        description: Source ports and ranges such as V(5060-5061).
+        type: list
+        elements: str
       destination_port:
-        description: Destination port, or a range such as V(5060-5061).
+        description: Destination ports and ranges such as V(5060-5061).
+        type: list
+        elements: str
+      dscp:
+        description: Differentiated services code point, as a name such as V(ef) or V(af21), or a number.
+        type: str
+      mac:
+        description: Link-layer address of the host on the LAN that sends it, or of the router it comes through.
+        type: str
+      mark:
+        description: Packet mark that other software sets, as V(value/mask). Its bits are none of O(mark_mask).
+        type: str
+      time:
+        description: When the rule holds, in the router's local time. Connections that exist go on when it ends.
+        type: dict
+        suboptions:
+          days:
+            description: Days of the week. All of them by default.
+            type: list
+            elements: str
+            choices: [mon, tue, wed, thu, fri, sat, sun]
+          hours:
+            description: Time of the day, such as V(08:00-18:00). Hours over midnight belong to the day they begin on.
+            type: str
+      user:
+        description: User, by name or number, whose processes on the router send it.
+        type: str
+      group:
+        description: Group, by name or number, whose processes on the router send it.
+        type: str
+      cgroup:
+        description: Control group, as a path below the root of version 2, such as V(system.slice/squid.service).
         type: str
       policy:
-        description: Policy that takes the connection. Exactly one of this and O(rules[].link) is given.
+        description: Policy that takes the connection. Exactly one of this, O(rules[].link) and O(rules[].target) is
+          given.
         type: str
       link:
         description: Link that takes the connection, and no other when it is down.
         type: str
+      target:
+        description: V(main) leaves the connection to the rules and tables of others, V(unreachable) refuses it.
+        type: str
+        choices: [main, unreachable]
+  sets:
+    description: Sets of networks that rules refer to by name.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the set.
+        type: str
+        required: true
+      networks:
+        description: Networks in the set.
+        type: list
+        elements: str
+        default: []
+      files:
+        description: Files on the router with a network on each line, C(#) before remarks. They are read again at each
+          run, and by the service every minute.
+        type: list
+        elements: str
+        default: []
+      external:
+        description:
+          - Whether others fill the set, such as dnsmasq or a script. It is made empty, and its content never touched.
+          - With nftables it is the set C(set_NAME) of table C(inet mwan), with iptables the ipset C(mwan_NAME).
+        type: bool
+        default: false
   default_policy:
     description: Policy for everything no rule matches. An empty string means none. Left out, it stays as it is.
     type: str
@@ -227,6 +320,7 @@ def main() -> None:
     spec = {
         "policies": arguments.policies(),
         "rules": arguments.rules(),
+        "sets": arguments.sets(),
         "default_policy": {"type": "str"},
         "ip_forward": {"type": "bool"},
         "multipath_hash": {"type": "str", "choices": list(Settings.HASHES)},

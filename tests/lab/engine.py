@@ -130,12 +130,13 @@ class Engine(Helper):
         return {
             "policies": self.variables.get("mwan_policies", []),
             "rules": self.variables.get("mwan_rules", []),
+            "sets": self.variables.get("mwan_sets", []),
             "default_policy": self.variables.get("mwan_default_policy", ""),
         }
 
     def _settings(self) -> dict[str, Any]:
         names = ("mark_mask", "table_base", "rule_priority", "firewall_backend", "ip_forward", "multipath_hash",
-                 "probe")  # fmt: skip
+                 "classify", "probe")  # fmt: skip
         return {name: self.variables[f"mwan_{name}"] for name in names if f"mwan_{name}" in self.variables}
 
     def run(

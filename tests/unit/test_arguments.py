@@ -15,21 +15,23 @@ import yaml
 from _mwan import changes
 from _mwan.document import Document, parse_list
 from _mwan.errors import InputError
-from _mwan.model import Link, Member, Policy, RpFilter, Rule, Settings, Snat
+from _mwan.model import Link, Member, Policy, RpFilter, Settings, Snat
 from _mwan.reactions import Failback, OnDown
+from _mwan.rules import AddressSet, Rule
 from _mwan.watch.settings import Damping, ProbeOverrides, ProbeSettings, Thresholds
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.multiwan.linux.plugins.module_utils import arguments, runner
 
 ROOT = Path(__file__).parents[2]
 ROLE = ROOT / "roles/router/meta/argument_specs.yml"
-KINDS = {"links": Link, "policies": Policy, "rules": Rule, "snat": Snat}
+KINDS = {"links": Link, "policies": Policy, "rules": Rule, "sets": AddressSet, "snat": Snat}
 CHANGES = {"mwan_link": changes.links, "mwan_policy": changes.policies, "mwan_snat": changes.snat,
            "mwan_rpfilter": changes.rp_filter}  # fmt: skip
 SPECS: dict[str, dict[str, Any]] = {
     "mwan_link": {"links": arguments.links(), "probe": arguments.probe(),
                   **arguments.listing(), **arguments.settings()},
-    "mwan_policy": {"policies": arguments.policies(), "rules": arguments.rules(), "default_policy": {"type": "str"},
+    "mwan_policy": {"policies": arguments.policies(), "rules": arguments.rules(), "sets": arguments.sets(),
+                    "default_policy": {"type": "str"},
                     "ip_forward": {"type": "bool"}, "multipath_hash": {"type": "str", "choices": list(Settings.HASHES)},
                     **arguments.listing(), **arguments.settings()},
     "mwan_snat": {"snat": arguments.snat(), **arguments.listing(), **arguments.settings()},

@@ -13,7 +13,8 @@ from _mwan import changes, store
 from _mwan.document import Document, parse_list
 from _mwan.flow import Outcome, converge
 from _mwan.kernel import DEFAULT, MAIN, Address, Device, Facts, Nexthop, Route
-from _mwan.model import Link, Policy, RpFilter, Rule, Snat
+from _mwan.model import Link, Policy, RpFilter, Snat
+from _mwan.rules import Rule
 from hypothesis import strategies as st
 from unit.model_kernel import ModelRouter
 

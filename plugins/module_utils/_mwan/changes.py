@@ -10,7 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from .document import Document, merge, parse_list, without
-from .model import Link, Policy, RpFilter, Rule, Snat
+from .forwards import Dnat
+from .model import Link, Policy, RpFilter, Snat
+from .rules import AddressSet, Rule
 from .watch.settings import ProbeOverrides
 
 RP_FILTER = ("mode", "all", "default", "devices", "src_valid_mark", "blackhole")
@@ -30,7 +32,7 @@ def probe(document: Document, declared: Any) -> Document:
 
 
 def policies(document: Document, params: Mapping[str, Any]) -> Document:
-    """Policies, rules and the default.
+    """Policies, rules, the sets they refer to, and the default.
 
     A default_policy of '' means none; left out, it stays unless it is removed here.
     """
@@ -41,12 +43,14 @@ def policies(document: Document, params: Mapping[str, Any]) -> Document:
             document,
             policies=without(document.policies, gone),
             rules=without(document.rules, (item["name"] for item in params["rules"])),
+            sets=without(document.sets, (item["name"] for item in params.get("sets", ()))),
             default_policy=None if default in gone else default,
         )
     return replace(
         document,
         policies=merge(document.policies, parse_list(Policy, "policies", params["policies"]), params["purge"]),
         rules=merge(document.rules, parse_list(Rule, "rules", params["rules"]), params["purge"]),
+        sets=merge(document.sets, parse_list(AddressSet, "sets", params.get("sets")), params["purge"]),
         default_policy=default,
     )
 
@@ -58,6 +62,12 @@ def snat(document: Document, params: Mapping[str, Any]) -> Document:
     return replace(document, snat=merge(document.snat, listed, params["purge"]))
 
 
+def dnat(document: Document, params: Mapping[str, Any]) -> Document:
+    if params["state"] == "absent":
+        return replace(document, dnat=without(document.dnat, (item["name"] for item in params["dnat"])))
+    return replace(document, dnat=merge(document.dnat, parse_list(Dnat, "dnat", params["dnat"]), params["purge"]))
+
+
 def rp_filter(document: Document, params: Mapping[str, Any]) -> Document:
     if params["state"] == "absent":
         return replace(document, rp_filter=RpFilter())
@@ -67,9 +77,11 @@ def rp_filter(document: Document, params: Mapping[str, Any]) -> Document:
 def unlisted(document: Document, params: Mapping[str, Any]) -> list[str]:
     """What is stored of the kinds a module was given, and was not among them; a role purges when this is not empty."""
     found = []
-    for kind in ("links", "policies", "rules", "snat"):
+    for kind in ("links", "policies", "rules", "sets", "snat", "dnat"):
         if kind in params:
-            option = {"links": Link, "policies": Policy, "rules": Rule, "snat": Snat}[kind]
+            option = {"links": Link, "policies": Policy, "rules": Rule, "sets": AddressSet, "snat": Snat, "dnat": Dnat}[
+                kind
+            ]
             given = parse_list(option, kind, params[kind]) if params["state"] == "present" else ()
             listed = {item.key for item in given}
             found += [_label(kind, item) for item in getattr(document, kind) if item.key not in listed]
@@ -89,13 +101,17 @@ def assume(document: Document, declared: Mapping[str, Any]) -> Document:
         result = probe(result, declared["probe"])
     if declared.get("links"):
         result = links(result, {"links": declared["links"], "state": "present", "purge": False})
-    if any(declared.get(key) is not None for key in ("policies", "rules", "default_policy")):
-        params = {"policies": declared.get("policies") or [], "rules": declared.get("rules") or []}
+    if any(declared.get(key) is not None for key in ("policies", "rules", "sets", "default_policy")):
+        params = {key: declared.get(key) or [] for key in ("policies", "rules", "sets")}
         result = policies(
             result, {**params, "default_policy": declared.get("default_policy"), "state": "present", "purge": purge}
         )
     if declared.get("snat") is not None:
         result = snat(result, {"snat": declared["snat"], "state": "present", "purge": purge})
+    if declared.get("dnat") is not None:
+        # those that are not listed may take the same as those that are, so a role purges them in the same task
+        purge = bool(declared.get("purge", True))
+        result = dnat(result, {"dnat": declared["dnat"], "state": "present", "purge": purge})
     if declared.get("rp_filter") is not None:
         result = rp_filter(result, {**dict.fromkeys(RP_FILTER), **declared["rp_filter"], "state": "present"})
     return result

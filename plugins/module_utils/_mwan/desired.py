@@ -9,12 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from . import layout
-from .document import Document
+from .classify import Classifier
+from .document import Document, target_id
 from .errors import InputError
 from .firewall.model import Firewall, FirewallLink, SourceNat
 from .health import Health
+from .inbound import Inbound
 from .kernel import MAIN, Facts, IpRule, Nexthop, Route, State
-from .model import AUTO, MASQUERADE, PROTOCOLS, RP_MODES, Member, Policy, Rule, Settings
+from .model import AUTO, MASQUERADE, RP_MODES, Member, Policy, Settings
 from .released import Release, own_resets, releases
 from .resolve import ResolvedLink, resolve
 from .serving import Serving
@@ -51,11 +53,15 @@ class _Compiler:
         self.realms = realms
         self.links = resolve(document, facts)
         self.serving = Serving(document, health, self.links)
+        self.classifier = Classifier(document, facts, self.links, self.serving)
+        self.inbound = Inbound(document, facts, self.links)
 
     def state(self) -> State:
         rules = frozenset(self._rules()) if self.links else frozenset()
         return State(
-            routes=frozenset((*self._link_routes(), *self._policy_routes(), *self._blackholes())),
+            routes=frozenset(
+                (*self._link_routes(), *self._policy_routes(), *self.classifier.routes(), *self._blackholes())
+            ),
             rules=rules,
             sysctls=self._sysctls(),
             files=self._files(),
@@ -117,10 +123,10 @@ class _Compiler:
             )
         for address, table in self._sources():
             yield IpRule(base + layout.SOURCE, table, source=f"{address}/32")
-        for position, rule in enumerate(self.document.rules):
-            yield self._rule(base + layout.RULES + position, rule)
+        yield from self.classifier.rules()
         if self.document.default_policy:
-            yield IpRule(base + layout.DEFAULT_POLICY, self._table_of(self.document.default_policy, None))
+            ident = self.document.policy_ident(self.document.default_policy)
+            yield IpRule(base + layout.DEFAULT_POLICY, self.settings.table(ident))
 
     def _sources(self) -> Iterator[tuple[str, int]]:
         """The table that packets from each of our addresses go by.
@@ -154,22 +160,6 @@ class _Compiler:
         if not self.document.default_policy:
             return []
         return sorted(self.facts.defaults.keys() - {link.device for link in self.links.values()})
-
-    def _rule(self, priority: int, rule: Rule) -> IpRule:
-        return IpRule(
-            priority,
-            self._table_of(rule.policy, rule.link),
-            source=rule.source,
-            destination=rule.destination,
-            device=rule.device,
-            protocol=PROTOCOLS[rule.protocol] if rule.protocol else None,
-            source_port=rule.source_port,
-            destination_port=rule.destination_port,
-        )
-
-    def _table_of(self, policy: str | None, link: str | None) -> int:
-        ident = self.document.policy_ident(policy) if policy else self.document.link_ident(str(link))
-        return self.settings.table(ident)
 
     # sysctls and files
 
@@ -247,12 +237,22 @@ class _Compiler:
     # firewall
 
     def firewall(self) -> Firewall:
-        own = self._own_addresses()
+        own, classification = self._own_addresses(), self.classifier.classification()
+        mends = self._mends(own) if any(choice.mark is not None for choice in classification.own) else ()
         return Firewall(
             self.settings.mark_mask,
             tuple(self._firewall_link(link, own) for link in self.links.values()),
-            tuple(self._source_nat()),
+            (*mends, *self._source_nat()),
+            classification=classification,
+            dnat=self.inbound.destination_nat(),
         )
+
+    def _mends(self, own: Mapping[str, tuple[str, ...]]) -> Iterator[SourceNat]:
+        """For what the router itself sends: its source was chosen before a mark led it to another link."""
+        for link in self.links.values():
+            others = tuple(f"{address}/32" for name, listed in own.items() if name != link.name for address in listed)
+            if link.address and not link.pending and others:
+                yield SourceNat(self.settings.mark(link.ident), link.device, others, link.address)
 
     def _firewall_link(self, link: ResolvedLink, own: Mapping[str, tuple[str, ...]]) -> FirewallLink:
         shared = self.document.shares_device(link.link)
@@ -286,6 +286,8 @@ class _Compiler:
     # remarks
 
     def warnings(self) -> Iterator[str]:
+        yield from self.classifier.warnings()
+        yield from self.inbound.warnings()
         for device in self._foreign_uplinks():
             yield (
                 f"{device} has a default route in the main table and is no link: the router itself answers over it, "
@@ -321,6 +323,7 @@ def table_names(document: Document) -> dict[int, str]:
     return {
         document.settings.table(number): layout.TABLE_PREFIX + key.partition(":")[2]
         for key, number in document.ids.items()
+        if key != target_id("main")
     }
 
 

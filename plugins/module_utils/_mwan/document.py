@@ -15,17 +15,20 @@ from typing import Any, TypeVar
 
 from . import ids, layout, values
 from .errors import InputError
-from .model import FIREWALLS, Link, Policy, RpFilter, Rule, Settings, Snat
+from .forwards import Dnat
+from .forwards import check as check_forwards
+from .model import FIREWALLS, Link, Policy, RpFilter, Settings, Snat
 from .reactions import Failback, OnDown
+from .rules import AddressSet, Rule
 from .watch.settings import ProbeSettings
 
 SCHEMA = 1
 KEYS = (
-    *("schema", "settings", "links", "policies", "default_policy", "rules", "snat", "rp_filter"),
+    *("schema", "settings", "links", "policies", "default_policy", "rules", "sets", "snat", "dnat", "rp_filter"),
     *("ids", "originals", "backend"),
 )
 
-Item = TypeVar("Item", Link, Policy, Rule, Snat)
+Item = TypeVar("Item", Link, Policy, Rule, AddressSet, Snat, Dnat)
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,9 @@ class Document:
     policies: tuple[Policy, ...] = ()
     default_policy: str | None = None
     rules: tuple[Rule, ...] = ()
+    sets: tuple[AddressSet, ...] = ()
     snat: tuple[Snat, ...] = ()
+    dnat: tuple[Dnat, ...] = ()
     rp_filter: RpFilter = field(default_factory=RpFilter)
     ids: Mapping[str, int] = field(default_factory=dict)
     # sysctl key -> the host's value before we first set it; given back when we no longer need the key
@@ -59,7 +64,9 @@ class Document:
             policies=parse_list(Policy, "policies", data.get("policies")),
             default_policy=data.get("default_policy"),
             rules=parse_list(Rule, "rules", data.get("rules")),
+            sets=parse_list(AddressSet, "sets", data.get("sets")),
             snat=parse_list(Snat, "snat", data.get("snat")),
+            dnat=parse_list(Dnat, "dnat", data.get("dnat")),
             rp_filter=RpFilter.parse("rp_filter", data.get("rp_filter") or {}),
             ids=_numbers("ids", data.get("ids") or {}),
             originals=_sysctls("originals", data.get("originals") or {}),
@@ -74,7 +81,9 @@ class Document:
             "policies": [item.dump() for item in self.policies],
             "default_policy": self.default_policy,
             "rules": [item.dump() for item in self.rules],
+            "sets": [item.dump() for item in self.sets],
             "snat": [item.dump() for item in self.snat],
+            "dnat": [item.dump() for item in self.dnat],
             "rp_filter": self.rp_filter.dump(),
             "ids": dict(self.ids),
             "originals": dict(self.originals),
@@ -84,6 +93,8 @@ class Document:
     def check(self) -> Document:
         """Return this document with ids for every name; raises InputError where its parts do not fit together."""
         values.unique("rules", (item.name for item in self.rules))
+        values.unique("sets", (item.name for item in self.sets))
+        self._check_marks()
         self._check_room()
         values.unique("snat", ("{} from {}".format(item.link, ", ".join(item.sources) or "all") for item in self.snat))
         # routing tables are named after both
@@ -91,6 +102,7 @@ class Document:
             "links and policies", [link.name for link in self.links] + [policy.name for policy in self.policies]
         )
         self._check_references()
+        self._check_forwards()
         self._check_links()
         self._check_weights()
         self._check_reactions()
@@ -98,14 +110,38 @@ class Document:
         return replace(self, ids=ids.allocate(self.ids, self._names(), self.settings.capacity, "mark_mask"))
 
     def _names(self) -> list[str]:
-        return [link_id(link.name) for link in self.links] + [policy_id(policy.name) for policy in self.policies]
+        targets = dict.fromkeys(target_id(rule.target) for rule in self.rules if rule.target)
+        return [
+            *(link_id(link.name) for link in self.links),
+            *(policy_id(policy.name) for policy in self.policies),
+            *targets,
+        ]
 
     def _check_room(self) -> None:
-        room = layout.DEFAULT_POLICY - layout.RULES
-        if len(self.rules) > room:
-            raise InputError(
-                "rules", len(self.rules), "are too many", f"Give {room} at most, one for each rule priority"
-            )
+        room, number = layout.PASSED - layout.RULES, len(self.routed_rules())
+        if number > room:
+            remedy = f"Give {room} at most, one for each rule priority; with classify: marks, rules that name a device"
+            raise InputError("rules", number, "are too many", f"{remedy} count no more")
+
+    def _check_marks(self) -> None:
+        """Refuse what policy routing cannot do alone, and marks of others that are ours."""
+        for rule in self.rules:
+            if rule.mark and rule.mark[1] & self.settings.mark_mask:
+                shared = f"shares bits with mark_mask 0x{self.settings.mark_mask:x}, which are ours"
+                remedy = "Have the other software use other bits, or give another mark_mask"
+                raise InputError(f"rules.{rule.name}.mark", rule.dump()["mark"], shared, remedy)
+        if self.settings.by_marks:
+            return
+        remedy = "Choose classify: marks"
+        for rule in self.rules:
+            for key in rule.needs_marks():
+                problem = "cannot be told by policy routing alone"
+                raise InputError(f"rules.{rule.name}.{key}", rule.dump()[key], problem, remedy)
+        for policy in self.policies:
+            if not policy.by_routing:
+                key = "sticky" if policy.sticky else "algorithm"
+                problem = "cannot be had of policy routing alone"
+                raise InputError(f"policies.{policy.name}.{key}", policy.dump()[key], problem, remedy)
 
     def _check_references(self) -> None:
         links = {link.name for link in self.links}
@@ -118,10 +154,20 @@ class Document:
                 _known(f"rules.{rule.name}.link", rule.link, links, "link")
             if rule.policy:
                 _known(f"rules.{rule.name}.policy", rule.policy, policies, "policy")
+            for name in rule.sets:
+                key = "source" if rule.source == ("@" + name,) else "destination"
+                _known(f"rules.{rule.name}.{key}", name, {item.name for item in self.sets}, "set")
         for snat in self.snat:
             _known("snat.link", snat.link, links, "link")
         if self.default_policy is not None:
             _known("default_policy", self.default_policy, policies, "policy")
+
+    def _check_forwards(self) -> None:
+        values.unique("dnat", (forward.name for forward in self.dnat))
+        for forward in self.dnat:
+            if forward.link:
+                _known(f"dnat.{forward.name}.link", forward.link, {link.name for link in self.links}, "link")
+        check_forwards(self.dnat, self.links)
 
     def _check_links(self) -> None:
         """Links on one device are told apart by their gateways; only one of them may do without a fixed one."""
@@ -164,6 +210,15 @@ class Document:
     def _policies_with(self, link: str) -> list[Policy]:
         return [policy for policy in self.policies if any(member.link == link for member in policy.members)]
 
+    def routed_rules(self) -> list[Rule]:
+        """The rules that policy routing has a rule for; by marks, those of the router's own traffic that it can tell.
+
+        Its source address is chosen when it is first routed, so what is known by then decides best there.
+        """
+        if not self.settings.by_marks:
+            return list(self.rules)
+        return [rule for rule in self.rules if rule.own and not set(rule.needs_marks()) - {"target"}]
+
     def probe_settings(self) -> dict[str, ProbeSettings]:
         """How each link is watched, by name: what it declares, over what all do, over the defaults.
 
@@ -201,6 +256,13 @@ class Document:
     def policy_ident(self, name: str) -> int:
         return self.ids[policy_id(name)]
 
+    def mark_of(self, rule: Rule) -> int:
+        """The packet mark of what a rule matches: of its policy, its link, or what else it names."""
+        if rule.target:
+            return self.settings.mark(self.ids[target_id(rule.target)])
+        ident = self.policy_ident(rule.policy) if rule.policy else self.link_ident(str(rule.link))
+        return self.settings.mark(ident)
+
     def shares_device(self, link: Link) -> bool:
         return any(other.device == link.device and other.name != link.name for other in self.links)
 
@@ -226,6 +288,10 @@ def link_id(name: str) -> str:
 
 def policy_id(name: str) -> str:
     return "policy:" + name
+
+
+def target_id(name: str) -> str:
+    return "target:" + name
 
 
 def _known(option: str, name: str, names: set[str], kind: str) -> None:

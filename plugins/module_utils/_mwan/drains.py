@@ -54,7 +54,7 @@ def check_link(document: Document, option: str, name: str) -> None:
 
 def _check_others(router: Router, document: Document, name: str) -> None:
     """Refuse where a policy that has a way out now would have none."""
-    facts, health = router.routing.facts(), store.load_health(router.files)
+    facts, health = router.facts(document), store.load_health(router.files)
     before = spreads(document, compile_state(document, facts, health), facts)
     after = spreads(document, compile_state(document, facts, health.drained([name])), facts)
     stranded = [policy for policy, spread in after.items() if before[policy].shares and not spread.shares]

@@ -17,8 +17,9 @@ from .errors import InputError
 from .firewall.model import Firewall, FirewallLink
 from .health import Health
 from .kernel import LOCAL, MAIN, Facts, IpRule, Nexthop, Surroundings
-from .model import PORT_PROTOCOLS, PROTOCOLS, Policy
+from .model import Policy
 from .plan import table_name
+from .rules import PORT_PROTOCOLS, PROTOCOLS
 from .serving import Serving
 from .shares import routing, tier_of
 from .trace import ITSELF, Packet, Step, Trace

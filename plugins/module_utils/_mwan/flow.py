@@ -21,6 +21,7 @@ from .document import Document
 from .errors import InputError
 from .firewall.model import Firewall
 from .health import Health, last_word
+from .inbound import check_forwards
 from .kernel import Facts, State
 from .model import AUTO
 from .plan import LoadedFirewall, Operation, make_plan, predict
@@ -151,6 +152,7 @@ class Run:
         self.facts = self._facts(wanted)
         if strict:
             check_present(wanted, self.facts)
+            check_forwards(wanted, self.facts)
         self.strict = strict
         self.port = choose_backend(router, wanted)
 
@@ -159,7 +161,7 @@ class Run:
 
         A gateway that does not answer keeps the address it had, and is not waited for as long.
         """
-        facts = self.router.routing.facts()
+        facts = self.router.facts(self.stored, document)
         shared = {
             (link.device, str(link.gateway)) for link in document.links if link.gateway and document.shares_device(link)
         }
@@ -168,7 +170,7 @@ class Run:
             return facts
         known = store.known_neighbours(self.router.files)
         self.router.routing.learn_neighbours(silent, PATIENCE if silent <= known.keys() else NEIGHBOUR_WAIT)
-        facts = self.router.routing.facts()
+        facts = self.router.facts(self.stored, document)
         return replace(facts, neighbours={**known, **facts.neighbours})
 
     def compile(self, document: Document) -> tuple[Desired, LoadedFirewall]:

@@ -27,4 +27,5 @@ def open_router(run: Runner) -> Router:
         lock=local.exclusive,
         boot_files=os.geteuid() == 0,
         prober_runs=local.prober_runs,
+        look_up=local.look_up,
     )

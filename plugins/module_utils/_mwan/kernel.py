@@ -13,6 +13,8 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from .hostfacts import HostFacts
+
 MAIN, LOCAL = 254, 255
 DEFAULT = "default"
 TABLE_NAMES = {MAIN: "main", LOCAL: "local", 253: "default"}
@@ -200,6 +202,7 @@ class Facts:
     neighbours: Mapping[tuple[str, str], str] = field(default_factory=dict)
     # device -> default routes that others (DHCP, RA, PPP, the administrator) left for it, best metric first
     defaults: Mapping[str, tuple[Route, ...]] = field(default_factory=dict)
+    host: HostFacts = field(default_factory=HostFacts)
 
     def addresses_of(self, device: str) -> tuple[Address, ...]:
         return tuple(address for address in self.addresses if address.device == device)

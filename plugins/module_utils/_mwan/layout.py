@@ -14,9 +14,13 @@ TABLE_PREFIX = "mwan_"
 # Offsets from Settings.rule_priority.
 SUPPRESS = 0  # main without its default routes: connected and static networks first
 MARK = 1  # pinned connections
-SOURCE = 100  # sockets bound to a link's address
+CHOSEN = 2  # what the firewall sends to a policy, or elsewhere than to a link
+SOURCE = 100  # sockets bound to a link's address, or device
+SKIP = 199  # what is forwarded passes over the rules for the router's own traffic
 RULES = 200  # declared rules, in order
+PASSED = 998  # where it lands
 DEFAULT_POLICY = 999  # everything else
+BEYOND = 1000  # where what is left alone lands
 
 # Metrics. A tier's route has its tier as metric, so the kernel itself falls through to the next tier when every
 # nexthop of a tier has lost its carrier.

@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 import fcntl
+import grp
 import os
+import pwd
 import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Callable
 
 from .errors import KernelError
+from .hostfacts import HostFacts, Wanted
 
 PROC_SYS = "/proc/sys/"
 LOCK = "/run/mwan/lock"
@@ -22,6 +26,8 @@ PROBER_LOCK = "/run/mwan/mwand.lock"
 # the prober's to write: what is there must neither block root's runs nor lead them elsewhere
 PROBERS = ("/run/mwan/", "/var/lib/mwan/")
 PRIVATE = 0o640
+# where version 2 of the control groups is, alone or beside version 1 (cgroups(7), systemd's hybrid layout)
+CGROUPS = ("/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cgroup/unified/cgroup.controllers")
 LOCK_WAIT = 30.0  # seconds; the longest apply measured is under two
 
 
@@ -104,6 +110,42 @@ def _replace(path: str, text: str, mode: int) -> None:
     except BaseException:
         _remove(temporary)
         raise
+
+
+def look_up(wanted: Wanted) -> HostFacts:
+    """What rules name, as this host has it now. What cannot be read counts as absent."""
+    return HostFacts(
+        users={name: _number(name, lambda text: pwd.getpwnam(text).pw_uid) for name in wanted.users},
+        groups={name: _number(name, lambda text: grp.getgrnam(text).gr_gid) for name in wanted.groups},
+        cgroups={path: _cgroup(path) for path in wanted.cgroups},
+        files={path: _text(path) for path in wanted.files},
+        ahead=time.localtime().tm_gmtoff // 60,
+    )
+
+
+def _number(name: str, find: Callable[[str], int]) -> int | None:
+    if name.isdigit():
+        return int(name)
+    try:
+        return find(name)
+    except KeyError:
+        return None
+
+
+def _cgroup(path: str) -> int | None:
+    """The number that the kernel knows a control group by: its directory's inode (cgroup_id)."""
+    for controllers in CGROUPS:
+        with suppress(OSError):
+            os.stat(controllers)
+            return os.stat(os.path.join(os.path.dirname(controllers), path)).st_ino
+    return None
+
+
+def _text(path: str) -> str | None:
+    try:
+        return Files().read(path)
+    except (KernelError, UnicodeDecodeError):
+        return None
 
 
 @contextmanager

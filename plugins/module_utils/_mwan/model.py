@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the administrator declares: links, policies, rules, source NAT, reverse-path filtering.
+"""What the administrator declares: links, policies, source NAT, reverse-path filtering (rules are in rules.py).
 
 Every object is built by `parse` from plain data (module parameters or the stored document), is canonical from then
 on, and gives the same plain data back by `dump`. `key` is the object's identity; equality is equality of content.
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from . import values
+from .balancing import ALGORITHMS, LEAST_CONNECTIONS, MULTIPATH, PER_PACKET, LeastConnections, Sticky
 from .errors import InputError
 from .reactions import Failback, OnDown
 from .watch.settings import ProbeOverrides
@@ -22,8 +23,6 @@ AUTO = "auto"
 MASQUERADE = "masquerade"
 FIREWALLS = ("nftables", "iptables")
 LAST_RESORTS = ("unreachable", "blackhole", "main")
-PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "gre": 47, "esp": 50, "sctp": 132}
-PORT_PROTOCOLS = ("tcp", "udp", "dccp", "sctp")
 RP_MODES = {"none": 0, "strict": 1, "loose": 2}
 
 
@@ -103,8 +102,16 @@ class Policy:
     name: str
     members: tuple[Member, ...]
     last_resort: str
+    algorithm: str = MULTIPATH
+    least_connections: LeastConnections = field(default_factory=LeastConnections)
+    sticky: Sticky = field(default_factory=Sticky)
     on_down: OnDown = field(default_factory=OnDown)
     failback: Failback = field(default_factory=Failback)
+
+    KEYS = (
+        *("name", "algorithm", "members", "last_resort", "least_connections", "sticky"),
+        *("on_down", "failback"),
+    )
 
     @property
     def key(self) -> str:
@@ -112,87 +119,61 @@ class Policy:
 
     @classmethod
     def parse(cls, option: str, data: Any) -> Policy:
-        data = values.only_keys(option, data, ("name", "algorithm", "members", "last_resort", "on_down", "failback"))
-        values.choice(option + ".algorithm", data.get("algorithm", "multipath"), ("multipath",))
+        data = values.only_keys(option, data, cls.KEYS)
         if not data.get("members"):
             raise InputError(option + ".members", data.get("members"), "is empty", "Name at least one link")
         members = tuple(Member.parse(f"{option}.members[{i}]", item) for i, item in enumerate(data["members"]))
         values.unique(option + ".members", (member.link for member in members))
-        return cls(
+        policy = cls(
             name=values.name(option + ".name", data.get("name")),
             members=members,
             last_resort=values.choice(option + ".last_resort", data.get("last_resort", "unreachable"), LAST_RESORTS),
+            algorithm=values.choice(option + ".algorithm", data.get("algorithm", MULTIPATH), ALGORITHMS),
+            least_connections=LeastConnections.parse(option + ".least_connections", data.get("least_connections", {})),
+            sticky=Sticky.parse(option + ".sticky", data.get("sticky", 0)),
             on_down=OnDown.parse(option + ".on_down", data.get("on_down", {})),
             failback=Failback.parse(option + ".failback", data.get("failback", {})),
         )
+        policy._check_algorithm(option)
+        return policy
+
+    def _check_algorithm(self, option: str) -> None:
+        if self.least_connections != LeastConnections() and self.algorithm != LEAST_CONNECTIONS:
+            raise InputError(
+                option + ".least_connections",
+                self.least_connections.dump(),
+                f"says nothing to algorithm {self.algorithm}",
+                f"Give algorithm: {LEAST_CONNECTIONS}, or leave it out",
+            )
+        if self.sticky and self.algorithm == PER_PACKET:
+            raise InputError(
+                option + ".sticky",
+                self.sticky.timeout,
+                "contradicts algorithm per_packet, which keeps no client on one link",
+                "Leave it out, or choose another algorithm",
+            )
+
+    @property
+    def by_routing(self) -> bool:
+        """Whether the kernel's multipath route alone chooses."""
+        weights = self.algorithm == LEAST_CONNECTIONS and self.least_connections.method == "weights"
+        return (self.algorithm == MULTIPATH or weights) and not self.sticky
 
     def dump(self) -> dict[str, Any]:
         members = [_without_none(vars(member)) for member in self.members]
-        reactions: dict[str, OnDown | Failback] = {"on_down": self.on_down, "failback": self.failback}
+        usual = {
+            "least_connections": LeastConnections(),
+            "sticky": Sticky(),
+            "on_down": OnDown(),
+            "failback": Failback(),
+        }
         return {
             "name": self.name,
-            "algorithm": "multipath",
+            "algorithm": self.algorithm,
             "members": members,
             "last_resort": self.last_resort,
-            **{key: value.dump() for key, value in reactions.items() if value not in (OnDown(), Failback())},
+            **{key: getattr(self, key).dump() for key, value in usual.items() if getattr(self, key) != value},
         }
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Which new connections go to which policy or link. The first rule that matches, in list order, decides."""
-
-    name: str
-    source: str | None
-    destination: str | None
-    device: str | None
-    protocol: str | None
-    source_port: tuple[int, int] | None
-    destination_port: tuple[int, int] | None
-    policy: str | None
-    link: str | None
-
-    MATCHES = ("source", "destination", "device", "protocol", "source_port", "destination_port")
-
-    @property
-    def key(self) -> str:
-        return self.name
-
-    @classmethod
-    def parse(cls, option: str, data: Any) -> Rule:
-        data = values.only_keys(option, data, ("name", "policy", "link", *cls.MATCHES))
-        if ("policy" in data) == ("link" in data):
-            raise InputError(option, dict(data), "does not name one target", "Give either policy or link")
-        rule = cls(
-            name=values.name(option + ".name", data.get("name")),
-            source=_optional(values.restriction, option, data, "source"),
-            destination=_optional(values.restriction, option, data, "destination"),
-            device=_optional(values.device, option, data, "device"),
-            protocol=_optional(lambda o, v: values.choice(o, v, PROTOCOLS), option, data, "protocol"),
-            source_port=_optional(values.ports, option, data, "source_port"),
-            destination_port=_optional(values.ports, option, data, "destination_port"),
-            policy=_optional(values.name, option, data, "policy"),
-            link=_optional(values.name, option, data, "link"),
-        )
-        rule._check_ports(option)
-        return rule
-
-    def _check_ports(self, option: str) -> None:
-        if (self.source_port or self.destination_port) and self.protocol not in PORT_PROTOCOLS:
-            raise InputError(
-                option + ".protocol",
-                self.protocol,
-                "has no ports" if self.protocol else "is missing, and only some protocols have ports",
-                "Give protocol as one of {}".format(", ".join(PORT_PROTOCOLS)),
-            )
-
-    def dump(self) -> dict[str, Any]:
-        data = _without_none(vars(self))
-        for key in ("source_port", "destination_port"):
-            if key in data:
-                low, high = data[key]
-                data[key] = str(low) if low == high else f"{low}-{high}"
-        return data
 
 
 def _optional(parse: Any, option: str, data: Mapping[str, Any], key: str) -> Any:
@@ -309,12 +290,15 @@ class Settings:
     ip_forward: bool = True
     multipath_hash: str = "layer4"
     firewall_backend: str = AUTO
+    # by what rules are told apart: marks of the firewall, or policy routing alone
+    classify: str = "routing"
     # how links are watched that do not say otherwise
     probe: ProbeOverrides = field(default_factory=ProbeOverrides)
 
     # fib_multipath_hash_policy, Documentation/networking/ip-sysctl.rst
     HASHES: ClassVar[Mapping[str, int]] = {"layer3": 0, "layer4": 1, "inner_layer3": 2}
     BACKENDS = (AUTO, *FIREWALLS)
+    CLASSIFIERS = ("marks", "routing")
 
     @classmethod
     def parse(cls, option: str, data: Any) -> Settings:
@@ -325,6 +309,7 @@ class Settings:
             "ip_forward",
             "multipath_hash",
             "firewall_backend",
+            "classify",
             "probe",
         )
         data = values.only_keys(option, data, known)
@@ -342,6 +327,7 @@ class Settings:
             firewall_backend=values.choice(
                 option + ".firewall_backend", data.get("firewall_backend", default.firewall_backend), cls.BACKENDS
             ),
+            classify=values.choice(option + ".classify", data.get("classify", default.classify), cls.CLASSIFIERS),
             probe=ProbeOverrides.parse(option + ".probe", data.get("probe", {})),
         )
 
@@ -357,6 +343,10 @@ class Settings:
     def capacity(self) -> int:
         """How many ids fit: the field's all-ones value included, zero excluded (it means no pin)."""
         return self.mark_mask >> self.mark_shift
+
+    @property
+    def by_marks(self) -> bool:
+        return self.classify == "marks"
 
     def mark(self, ident: int) -> int:
         return ident << self.mark_shift

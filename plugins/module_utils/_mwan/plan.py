@@ -102,31 +102,37 @@ class _Planner:
         self.desired = desired
         self.observed = observed
         self.settings = settings
-        self.link_tables = {rule.table for rule in desired.rules | observed.rules if rule.mark is not None}
+        self.pin_priority = settings.rule_priority + layout.MARK
+        self.link_tables = {rule.table for rule in desired.rules | observed.rules if self._is_pin(rule)}
         self.live_tables = {rule.table for rule in desired.rules}
         # tables that will have a way out; what leads to the others is led away before they lose theirs
         self.serving = {route.table for route in desired.routes if route.kind == "unicast"}
         come, gone = desired.rules - observed.rules, observed.rules - desired.rules
         self.clashing = {rule for rule in gone if any(rule.clashes(other) for other in come)}
         self.led_to = {rule.table for rule in observed.rules}
-        self.pinned_tables = {rule.table for rule in observed.rules if rule.mark is not None}
+        self.pinned_tables = {rule.table for rule in observed.rules if self._is_pin(rule)}
 
     def steps(self, firewall: LoadedFirewall, live: LoadedFirewall, transition: LoadedFirewall) -> Iterator[Operation]:
         # what new connections will use; a mark that comes anew may still be on connections of a link long gone
-        yield from _flushes(self.desired, _marks(self.observed) | {link.mark for link in live.model.links})
+        yield from self._flushes(self.desired, self._marks(self.observed) | {link.mark for link in live.model.links})
         yield from self._files()
         yield from self._sysctls(closing=False)
         unknown = {link.device for link in transition.model.links} - {link.device for link in live.model.links}
         yield from self._put_routes(lambda route: self._is_link_route(route) and not self._moves(route, unknown))
+        yield from self._put_routes(lambda route: not self._is_link_route(route) and route.table not in self.led_to)
         yield from self._add_rules(self._is_base)
         yield from _load_firewall(live, transition)
         # what leads them there, and away from what goes
         yield from self._put_routes(lambda route: self._is_link_route(route) and self._moves(route, unknown))
-        yield from self._put_routes(lambda route: not self._is_link_route(route) and not self._refuses(route))
+        yield from self._put_routes(
+            lambda route: self._is_led_to(route) and not self._is_link_route(route) and not self._refuses(route)
+        )
         yield from self._delete_routes(self._goes_early)
         yield from self._add_rules(lambda rule: not self._is_base(rule))
         yield from self._delete_rules(lambda rule: not self._is_base(rule))
-        yield from self._put_routes(lambda route: not self._is_link_route(route) and self._refuses(route))
+        yield from self._put_routes(
+            lambda route: self._is_led_to(route) and not self._is_link_route(route) and self._refuses(route)
+        )
         yield from self._delete_routes(lambda route: route.table in self.live_tables and not self._goes_early(route))
         # connections that are given up begin anew, now that the way of new ones is another
         yield from self._forgotten()
@@ -156,13 +162,24 @@ class _Planner:
         """Whether a link in use goes to a device that the firewall does not know before it is loaded."""
         return route.table in self.pinned_tables and any(hop.device in unknown for hop in route.nexthops)
 
+    def _is_led_to(self, route: Route) -> bool:
+        return route.table in self.led_to
+
+    def _is_pin(self, rule: IpRule) -> bool:
+        return rule.priority == self.pin_priority and rule.mark is not None
+
     def _is_base(self, rule: IpRule) -> bool:
-        """Rules that lead nothing anywhere new: main's networks, pins, bound sources."""
-        return (
-            rule.suppress_default
-            or rule.mark is not None
-            or rule.priority == self.settings.rule_priority + layout.SOURCE
-        )
+        """Rules that lead nothing anywhere new: main's networks, marks, bound sources, and where others jump to."""
+        return rule.priority <= self.settings.rule_priority + layout.SOURCE or rule.action == "nop"
+
+    def _marks(self, state: State) -> set[int]:
+        return {rule.mark for rule in state.rules if rule.mark is not None and self._is_pin(rule)}
+
+    def _flushes(self, state: State, kept: set[int]) -> Iterator[Operation]:
+        """Delete the connections of every link's mark in `state` that is not among `kept`."""
+        for rule in _ordered_rules(state.rules):
+            if self._is_pin(rule) and rule.mark is not None and rule.mark not in kept:
+                yield Operation("conntrack", Marked(rule.mark, rule.mask or 0xFFFFFFFF), None)
 
     def _put_routes(self, wanted: Any) -> Iterator[Operation]:
         """Add and replace, best metric first, so that a table that is in use serves before it refuses."""
@@ -196,8 +213,8 @@ class _Planner:
 
         Not when no link is left: then the host's own routing carries on what it can.
         """
-        kept = _marks(self.desired)
-        return _flushes(self.observed, kept) if kept else iter(())
+        kept = self._marks(self.desired)
+        return self._flushes(self.observed, kept) if kept else iter(())
 
     def _forgotten(self) -> Iterator[Operation]:
         for which in pins.forgotten(self.observed.pins, self.desired.pins, self.settings.mark_mask):
@@ -226,17 +243,6 @@ def _closes(key: str, before: str | None, value: str) -> bool:
         openness = {"0": 2, "2": 1, "1": 0}
         return openness.get(value, 0) < openness.get(before or "", 0)
     return key == "net/ipv4/ip_forward" or value == "0"
-
-
-def _marks(state: State) -> set[int]:
-    return {rule.mark for rule in state.rules if rule.mark is not None}
-
-
-def _flushes(state: State, kept: set[int]) -> Iterator[Operation]:
-    """Delete the connections of every mark in `state` that is not among `kept`."""
-    for rule in _ordered_rules(state.rules):
-        if rule.mark is not None and rule.mark not in kept:
-            yield Operation("conntrack", Marked(rule.mark, rule.mask or 0xFFFFFFFF), None)
 
 
 def _load_firewall(before: LoadedFirewall, after: LoadedFirewall) -> Iterator[Operation]:

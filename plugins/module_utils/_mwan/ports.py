@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from .document import Document
 from .firewall.model import Firewall
+from .hostfacts import HostFacts, Wanted
 from .kernel import Facts, IpRule, Marked, Route, Surroundings
 
 
@@ -104,3 +106,12 @@ class Router:
     boot_files: bool = True
     # whether the prober runs, whose word on health would otherwise be its last one
     prober_runs: Callable[[], bool] = lambda: True
+    # what rules name that is none of the kernel's objects
+    look_up: Callable[[Wanted], HostFacts] = lambda _wanted: HostFacts()
+
+    def facts(self, *documents: Document) -> Facts:
+        """What is there now, with all that these documents name; raises KernelError."""
+        rules = [rule for document in documents for rule in document.rules]
+        wanted = Wanted.of(rules, [item for document in documents for item in document.sets])
+        found = self.routing.facts()
+        return replace(found, host=self.look_up(wanted)) if wanted else found

@@ -55,7 +55,7 @@ class Failback:
         return cls(
             **_reactions(option, data, cls()),
             after=values.seconds(option + ".after", data.get("after", cls.after), 0, WEEK),
-            window=_window(option + ".window", data["window"]) if "window" in data else None,
+            window=window(option + ".window", data["window"]) if "window" in data else None,
             manual=values.boolean(option + ".manual", data.get("manual", cls.manual)),
         )
 
@@ -71,7 +71,8 @@ def _reactions(option: str, data: Mapping[str, Any], default: OnDown | Failback)
     }
 
 
-def _window(option: str, value: Any) -> tuple[int, int]:
+def window(option: str, value: Any) -> tuple[int, int]:
+    """Minutes of the day, from the first up to the second; over midnight where the second is the smaller."""
     match = WINDOW.match(value) if isinstance(value, str) else None
     if not match:
         raise InputError(option, value, "is not a time of day", 'Give it as text such as "02:00-04:00"')

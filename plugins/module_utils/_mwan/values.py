@@ -144,6 +144,14 @@ def ports(option: str, value: Any) -> tuple[int, int]:
     return first, last
 
 
+def mac(option: str, value: Any) -> str:
+    """An Ethernet address, in lower case with colons."""
+    digits = re.sub("[:.-]", "", value).lower() if isinstance(value, str) else ""
+    if not re.fullmatch("[0-9a-f]{12}", digits) or int(digits[1], 16) & 1:
+        raise InputError(option, value, "is not a host's link-layer address", "Give one such as 52:54:00:12:34:56")
+    return ":".join(digits[at : at + 2] for at in range(0, 12, 2))
+
+
 def choice(option: str, value: Any, allowed: Iterable[str]) -> str:
     choices = list(allowed)
     if value not in choices:

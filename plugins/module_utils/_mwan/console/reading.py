@@ -25,7 +25,7 @@ from .status import Picture
 def picture(router: Router, connections: traffic.Connections, now: float) -> Picture:
     """The router at this moment; raises InputError and KernelError."""
     document, health = store.load_document(router.files), store.load_health(router.files)
-    facts = router.routing.facts()
+    facts = router.facts(document)
     prober, silent = _prober()
     written = _written(router.files)
     return Picture(
@@ -51,7 +51,7 @@ def view(router: Router, down: Sequence[str] = ()) -> View:
         check_link(document, "--down", name)
     asked = dict.fromkeys(down, "down")
     health = replace(health, states={**health.states, **asked})
-    facts = router.routing.facts()
+    facts = router.facts(document)
     desired = compile_state(document, facts, health)
     reasons = {**_reasons(router.files, health), **dict.fromkeys(asked, "as asked")}
     return View(document, desired, facts, health, router.routing.surroundings(), reasons)

@@ -9,7 +9,9 @@ Both backends render the same `Firewall`:
   so is one older than our rules that has an address of the link, whichever side speaks first;
 * restore: a packet of a pinned connection gets the pin as its packet mark before routing (prerouting and output);
 * save: a new connection without a pin that leaves by a link is pinned to it (postrouting);
+* choose: a new connection without a pin is sent to the way that rules and policies say (choices.py);
 * snat: a pinned connection that leaves by its link's device gets the link's source address;
+* dnat: a new connection to an address of a link is led to another host (inbound.py);
 * reset: what those send who began a TCP connection pinned to a link that is given up is answered with a reset (forward,
   output). Such a packet gets no packet mark, so that it is routed as a new one would be, by a link that serves: without
   carrier or device of its own link, it would be refused before any rule could answer it.
@@ -21,7 +23,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+from .choices import Classification
+from .inbound import DestinationNat
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,15 @@ class Reset:
 class Firewall:
     """The whole of our netfilter state.
 
-    `links` and `resets` are sorted by mark, `snat` keeps the administrator's order.
+    `links` and `resets` are sorted by mark, `snat` and `dnat` keep the administrator's order.
     """
 
     mask: int
     links: tuple[FirewallLink, ...] = ()
     snat: tuple[SourceNat, ...] = ()
     resets: tuple[Reset, ...] = ()
+    classification: Classification = field(default_factory=Classification)
+    dnat: tuple[DestinationNat, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.links)
@@ -148,7 +155,8 @@ class Firewall:
         Loaded while routes still send new connections over links that are about to go, so that none of them
         leaves without a pin and a source address. Only what would take a staying link's packets is left out: a
         link that goes from a device which another has to itself, and had not shared with it before. Connections are
-        reset only after new ones are led away from their link, and no longer before these are led back.
+        reset only after new ones are led away from their link, and no longer before these are led back. New choices
+        hold at once, since what they lead to is there; old ones go only when policy routing has taken their place.
         """
         shared_before = {(link.mark, link.device): link for link in old.shared()}
         staying = tuple(link if link.shared else shared_before.get(_place(link), link) for link in self.links)
@@ -163,9 +171,14 @@ class Firewall:
         )
         marks = {_place(link) for link in kept}
         snat = tuple(rule for rule in old.snat if (rule.mark, rule.device) in marks)
-        common = replace(self, resets=tuple(reset for reset in self.resets if reset in old.resets))
+        dnat = tuple(rule for rule in old.dnat if rule.device in {link.device for link in kept} - used)
+        common = replace(
+            self,
+            resets=tuple(reset for reset in self.resets if reset in old.resets),
+            classification=self.classification or old.classification,
+        )
         # staying links first: they are the fallback of a device they share
-        return replace(common, links=staying + kept, snat=self.snat + snat) if kept else common
+        return replace(common, links=staying + kept, snat=self.snat + snat, dnat=self.dnat + dnat) if kept else common
 
 
 def _reset(link: FirewallLink, own: bool) -> Reset:
