@@ -50,9 +50,10 @@ def open_socket(groups: int = 0, buffer: int = 0) -> socket.socket:
     return sock
 
 
-def message(kind: int, flags: int, content: bytes = b"", family: int = 0, version: int = 0, resource: int = 0) -> bytes:
-    """A whole message without a number of its own."""
-    header = HEADER.pack(FIRST + len(content), kind, flags, 0, 0)
+def message(
+    kind: int, flags: int, content: bytes = b"", family: int = 0, version: int = 0, resource: int = 0, sequence: int = 0
+) -> bytes:
+    header = HEADER.pack(FIRST + len(content), kind, flags, sequence, 0)
     return header + GENERAL.pack(family, version, resource) + content
 
 

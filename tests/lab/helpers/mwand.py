@@ -7,6 +7,7 @@ Arguments: directory of the library's parent (`plugins/module_utils`), path of t
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -18,5 +19,6 @@ named.parent.mkdir(exist_ok=True)
 if not named.is_symlink():
     named.symlink_to(Path(library, "_mwan"))
 sys.path.insert(0, str(named.parent))
+os.environ["PYTHONPATH"] = str(named.parent)  # for what the program starts
 sys.argv = [program, *arguments]
 runpy.run_path(program, run_name="__main__")

@@ -23,6 +23,7 @@ from ..watch.judge import Change, Watch
 from ..watch.settings import ProbeSettings
 from . import status, wording
 from .agenda import Reason
+from .balancing import Balancing
 from .configuration import last_health
 from .control import Control, RefusedError
 from .converging import Order, Result
@@ -36,6 +37,7 @@ from .passes import Passes
 from .probing import Probing, Way
 from .schedule import Schedule
 from .teller import Teller
+from .telling import Telling
 
 # seconds; a turn of the loop that is later than this is no fault of any link
 LAG = 0.25
@@ -65,6 +67,8 @@ class Daemon:
         self._ground = Ground(equipment.eyes, equipment.open_monitor, self, loop)
         self._passes = Passes(equipment.perform, self._pass_ended, loop)
         journal, manager = equipment.journal, equipment.manager
+        self._telling = Telling(journal, self._tell)
+        self._balancing = Balancing(equipment.balancer, equipment.files, journal, loop)
         self._teller = Teller(journal, manager, equipment.events, equipment.hooks, self._counters, self._summary)
         self._loads, self._connections = Loads(), Connections()
         self._alarm: asyncio.TimerHandle | None = None
@@ -73,7 +77,6 @@ class Daemon:
         self._lagged = now - QUIET
         self._waking = self._ready = self._closed = self._held = self._steer = False
         self._ordered = -1
-        self._trouble = ""
 
     # life
 
@@ -103,6 +106,7 @@ class Daemon:
         self._ground.close()
         self._probing.close()
         await self._passes.close()
+        await self._balancing.close()
         await self._teller.close()
 
     # what is heard
@@ -231,6 +235,7 @@ class Daemon:
         if self._configuration.is_new():
             self._read_files()
         self._weigh(now)
+        self._balancing.look()
         self._equipment.manager.again()
         self._sign(now)
 
@@ -324,24 +329,8 @@ class Daemon:
     def _pass_ended(self, before: Result, repair: bool) -> None:
         result = self._passes.last
         self._counters.converged(result.seconds, bool(result.actions), not result.trouble)
-        # what fails once may be devices that come and go under the pass: it is told when it fails again
-        former, self._trouble = self._trouble, result.trouble if before.trouble else ""
-        if self._trouble and self._trouble != former:
-            self._tell("converge_failed", reason=self._trouble, duration=result.seconds)
-            if result.where:
-                self._equipment.journal.error(result.where)
-        elif former and not self._trouble:
-            self._tell("converge_recovered", reason="the router is as it should be again")
-        for warning in result.warnings:
-            if warning not in before.warnings:
-                self._equipment.journal.warning(warning)
-        if result.actions:
-            what = "repaired what others changed" if repair else "converged"
-            if repair and self._passes.fighting:
-                what = "somebody keeps changing what is ours; repaired it again, and will wait longer each time"
-            level = wording.WARNING if repair else wording.INFO
-            text = f"{what}, in {result.seconds * 1000:.0f} ms: {'; '.join(result.actions)}"
-            self._equipment.journal.log(level, text, {"actions": len(result.actions)})
+        self._telling.ended(result, before, repair, self._passes.fighting)
+        self._balancing.look()
         self._get_ready()
         self._wake()
 
@@ -404,6 +393,7 @@ class Daemon:
             "settled": settled,
             "converge": self._passes.status(),
             "counters": self._counters.dump(),
+            "balance": self._balancing.status(),
         }
 
     def traffic(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import random
 
@@ -26,7 +26,8 @@ from .probing import MakeProbe
 class Equipment:
     """`eyes` read the kernel's facts and are nobody else's; `perform` makes the passes over the router elsewhere.
 
-    `steer` leads new connections, and stores the health, beside a pass that runs.
+    `steer` leads new connections, and stores the health, beside a pass that runs. `balancer` is the command that starts
+    the helper of least_connections.
     """
 
     files: FilePort
@@ -41,6 +42,7 @@ class Equipment:
     events: EventLog
     hooks: Callable[[Callable[[str], None]], Hooks]
     version: str
+    balancer: Sequence[str] = ()
     control: str = CONTROL
     wall: Callable[[], float] = time.time
     random: Callable[[], float] = random

@@ -12,7 +12,7 @@ import resource
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -50,12 +50,13 @@ def watched_links() -> dict[str, Any]:
     return {name: settings.dump() for name, settings in document.probe_settings().items()}
 
 
-def serve(run: Runner, version: str, listen: str | None, textfile: str | None) -> int:
-    """Until told to stop; returns the exit status. Raises InputError, KernelError and OSError."""
+def serve(run: Runner, version: str, balancer: Sequence[str], listen: str | None, textfile: str | None) -> int:
+    """Until told to stop; returns the exit status. `balancer` is the command that starts the helper of
+    least_connections. Raises InputError, KernelError and OSError."""
     address = listening_address("--metrics-listen", listen) if listen else None
     allow_descriptors()
     with only_one():
-        asyncio.run(_serve(run, version, address, textfile))
+        asyncio.run(_serve(run, version, balancer, address, textfile))
     return 0
 
 
@@ -82,10 +83,12 @@ def _take(lock: int) -> None:
             time.sleep(0.01)
 
 
-async def _serve(run: Runner, version: str, address: tuple[str, int] | None, textfile: str | None) -> None:
+async def _serve(
+    run: Runner, version: str, balancer: Sequence[str], address: tuple[str, int] | None, textfile: str | None
+) -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     with ThreadPoolExecutor(1, "converge") as executor, ThreadPoolExecutor(1, "steer") as beside:
-        equipment = _equipment(run, version, executor, beside, loop)
+        equipment = replace(_equipment(run, version, executor, beside, loop), balancer=balancer)
         daemon = Daemon(equipment, loop)
         loop.set_exception_handler(Mistakes(equipment.journal))
         for number in (signal.SIGTERM, signal.SIGINT):
