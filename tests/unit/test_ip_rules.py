@@ -12,6 +12,7 @@ import pytest
 from _mwan import messages, nfnetlink, rtnl
 from _mwan.errors import KernelError
 from _mwan.kernel import Facts, IpRule
+from _mwan.plan import Operation
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.model_kernel import ModelRouter
@@ -84,6 +85,13 @@ def test_words_are_those_of_ip_rule(rule: IpRule, words: str) -> None:
 )
 def test_clashes(one: IpRule, other: IpRule, clash: bool) -> None:
     assert (one.clashes(other), other.clashes(one)) == (clash, clash)
+
+
+def test_a_plan_tells_them_as_commands() -> None:
+    operation = Operation("rule", None, goto(2000, **MARKED))
+    command = "priority 10 from all fwmark 0x100/0x3f00 goto 2000 protocol mwan"
+    assert operation.describe({0: "unspec"}) == f"ip rule add {command}"
+    assert operation.inverse().describe({}) == f"ip rule delete {command}"
 
 
 ranges = st.tuples(st.integers(1, 1000), st.integers(1, 1000)).map(sorted).map(lambda pair: (pair[0], pair[1]))
