@@ -42,7 +42,7 @@ options:
   assume:
     description:
       - Objects that earlier tasks of the same play declare, as a dictionary with the keys C(links), C(probe),
-        C(policies), C(rules), C(sets), C(default_policy), C(snat), C(rp_filter) and C(purge).
+        C(policies), C(rules), C(sets), C(default_policy), C(snat), C(dnat), C(rp_filter) and C(purge).
       - Only looked at in check mode, where those earlier tasks have written nothing. It lets every task of a play be
         checked on a router that was never configured.
     type: dict

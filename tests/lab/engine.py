@@ -71,7 +71,7 @@ class Engine(Helper):
     def apply(self, check: bool = False, **variables: Any) -> Outcome:
         """Run the role's modules in its order. In check mode each assumes what those before it declare."""
         self.variables.update(variables)
-        outcomes = [self.links(check), self.snat(check), self.rp_filter(check), self.policies(check)]
+        outcomes = [self.links(check), self.snat(check), self.dnat(check), self.rp_filter(check), self.policies(check)]
         if outcomes[1].unlisted:
             outcomes.append(self.snat(check, purge=True))
         if outcomes[0].unlisted:
@@ -98,33 +98,41 @@ class Engine(Helper):
             mwan_policies=[],
             mwan_rules=[],
             mwan_snat=[],
+            mwan_dnat=[],
             mwan_rp_filter={},
             mwan_blackhole=[],
             mwan_default_policy="",
         )
 
     def links(self, check: bool = False, purge: bool = False) -> Outcome:
-        assume = {**self._policies(), "snat": self._snat(), "purge": True} if purge else None
+        assume = {**self._policies(), **self._nat(), "purge": True} if purge else None
         return self.run("links", {"links": self._links(), "state": "present", "purge": purge}, check, assume)
 
     def snat(self, check: bool = False, purge: bool = False) -> Outcome:
         assume = {"links": self._links(), **({**self._policies(), "purge": True} if purge else {})}
         return self.run("snat", {"snat": self._snat(), "state": "present", "purge": purge}, check, assume)
 
+    def dnat(self, check: bool = False) -> Outcome:
+        params = {"dnat": self._nat()["dnat"], "state": "present", "purge": True}
+        return self.run("dnat", params, check, {"links": self._links(), "snat": self._snat()})
+
     def rp_filter(self, check: bool = False) -> Outcome:
         declared = {**self.variables.get("mwan_rp_filter", {}), "blackhole": self.variables.get("mwan_blackhole", [])}
         params = {**RP_FILTER_DEFAULTS, **declared, "state": "present"}
-        return self.run("rp_filter", params, check, {"links": self._links(), "snat": self._snat()})
+        return self.run("rp_filter", params, check, {"links": self._links(), **self._nat()})
 
     def policies(self, check: bool = False) -> Outcome:
         params = {**self._policies(), "state": "present", "purge": True}
-        return self.run("policies", params, check, {"links": self._links(), "snat": self._snat()})
+        return self.run("policies", params, check, {"links": self._links(), **self._nat()})
 
     def _links(self) -> list[dict[str, Any]]:
         return list(self.variables["mwan_links"])
 
     def _snat(self) -> list[dict[str, Any]]:
         return list(self.variables.get("mwan_snat", []))
+
+    def _nat(self) -> dict[str, Any]:
+        return {"snat": self._snat(), "dnat": list(self.variables.get("mwan_dnat", []))}
 
     def _policies(self) -> dict[str, Any]:
         return {
@@ -142,7 +150,7 @@ class Engine(Helper):
     def run(
         self, change: str, params: dict[str, Any], check: bool = False, assume: dict[str, Any] | None = None
     ) -> Outcome:
-        """One module: `change` is links, snat, rp_filter or policies. Raises RefusedError."""
+        """One module: `change` is links, snat, dnat, rp_filter or policies. Raises RefusedError."""
         request = {
             "change": change, "params": params, "check": check, "assume": assume, "settings": self._settings()
         }  # fmt: skip

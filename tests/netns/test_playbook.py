@@ -17,7 +17,7 @@ from lab.state import snapshot
 from lab.topology import Topology
 from lab.traffic import AccessLogServer, fetch_many
 
-MODULES = ("mwan_link", "mwan_snat", "mwan_rpfilter", "mwan_policy")
+MODULES = ("mwan_link", "mwan_snat", "mwan_dnat", "mwan_rpfilter", "mwan_policy")
 LINKS = {"links": [{"name": "isp_a", "device": "wan1", "gateway": "5.5.5.1"}]}
 
 

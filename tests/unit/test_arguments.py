@@ -15,6 +15,7 @@ import yaml
 from _mwan import changes
 from _mwan.document import Document, parse_list
 from _mwan.errors import InputError
+from _mwan.forwards import Dnat
 from _mwan.model import Link, Member, Policy, RpFilter, Settings, Snat
 from _mwan.reactions import Failback, OnDown
 from _mwan.rules import AddressSet, Rule
@@ -24,9 +25,9 @@ from ansible_collections.multiwan.linux.plugins.module_utils import arguments, r
 
 ROOT = Path(__file__).parents[2]
 ROLE = ROOT / "roles/router/meta/argument_specs.yml"
-KINDS = {"links": Link, "policies": Policy, "rules": Rule, "sets": AddressSet, "snat": Snat}
+KINDS = {"links": Link, "policies": Policy, "rules": Rule, "sets": AddressSet, "snat": Snat, "dnat": Dnat}
 CHANGES = {"mwan_link": changes.links, "mwan_policy": changes.policies, "mwan_snat": changes.snat,
-           "mwan_rpfilter": changes.rp_filter}  # fmt: skip
+           "mwan_dnat": changes.dnat, "mwan_rpfilter": changes.rp_filter}  # fmt: skip
 SPECS: dict[str, dict[str, Any]] = {
     "mwan_link": {"links": arguments.links(), "probe": arguments.probe(),
                   **arguments.listing(), **arguments.settings()},
@@ -35,6 +36,7 @@ SPECS: dict[str, dict[str, Any]] = {
                     "ip_forward": {"type": "bool"}, "multipath_hash": {"type": "str", "choices": list(Settings.HASHES)},
                     **arguments.listing(), **arguments.settings()},
     "mwan_snat": {"snat": arguments.snat(), **arguments.listing(), **arguments.settings()},
+    "mwan_dnat": {"dnat": arguments.dnat(), **arguments.listing(), **arguments.settings()},
     "mwan_rpfilter": {**arguments.rp_filter(), "state": arguments.listing()["state"], **arguments.settings()},
 }  # fmt: skip
 
@@ -117,6 +119,7 @@ def test_the_variables_in_the_documentation_are_accepted() -> None:
         parse_list(Policy, "mwan_policies", variables.get("mwan_policies"))
         parse_list(Rule, "mwan_rules", variables.get("mwan_rules"))
         parse_list(Snat, "mwan_snat", variables.get("mwan_snat"))
+        parse_list(Dnat, "mwan_dnat", variables.get("mwan_dnat"))
         RpFilter.parse("mwan_rp_filter", variables.get("mwan_rp_filter", {}))
 
 
@@ -141,6 +144,7 @@ def compare(documented: dict[str, Any], specs: dict[str, Any], below: str) -> No
 @pytest.mark.parametrize(("variable", "spec"), [
     ("mwan_links", arguments.links()), ("mwan_probe", arguments.probe()), ("mwan_policies", arguments.policies()),
     ("mwan_rules", arguments.rules()), ("mwan_snat", arguments.snat()),
+    ("mwan_dnat", arguments.dnat()),
 ])  # fmt: skip
 def test_a_variable_of_the_role_has_the_options_of_the_module(variable: str, spec: dict[str, Any]) -> None:
     options = yaml.safe_load(ROLE.read_text())["argument_specs"]["main"]["options"]

@@ -23,6 +23,9 @@ RULES = [
 ]
 POLICIES = [{"name": name, "members": [{"link": "isp_a"}]} for name in ("balanced", "voice", "backup")]
 SNAT = [{"link": link, "source": [source]} for link, source in (("isp_a", LAN), ("isp_b", LAN), ("isp_a", GUESTS))]
+DNAT = [
+    {"name": name, "to": "192.168.101.1", "protocol": "tcp", "port": port} for name, port in (("web", 80), ("mail", 25))
+]
 LINKS = [*TWO_LINKS["links"], {"name": "lte", "device": "ppp0"}]
 
 # kind: the module's change, its objects, what a second value of the first object differs in
@@ -31,6 +34,7 @@ KINDS: dict[str, tuple[Change, list[dict[str, Any]], dict[str, Any]]] = {
     "policies": (changes.policies, POLICIES, {"last_resort": "blackhole"}),
     "rules": (changes.policies, RULES, {"link": "isp_a"}),
     "snat": (changes.snat, SNAT, {"to": "masquerade"}),
+    "dnat": (changes.dnat, DNAT, {"to": "192.168.101.2"}),
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from _mwan import changes, store
 from _mwan.document import Document, parse_list
 from _mwan.flow import Outcome, converge
+from _mwan.forwards import Dnat
 from _mwan.kernel import DEFAULT, MAIN, Address, Device, Facts, Nexthop, Route
 from _mwan.model import Link, Policy, RpFilter, Snat
 from _mwan.rules import Rule
@@ -71,6 +72,7 @@ def wished(stored: Document, wish: Mapping[str, Any]) -> Document:
         policies=parse_list(Policy, "policies", wish.get("policies")),
         rules=parse_list(Rule, "rules", wish.get("rules")),
         snat=parse_list(Snat, "snat", wish.get("snat")),
+        dnat=parse_list(Dnat, "dnat", wish.get("dnat")),
         default_policy=wish.get("default_policy"),
         rp_filter=RpFilter.parse("rp_filter", wish.get("rp_filter") or {}),
     )

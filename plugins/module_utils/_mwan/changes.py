@@ -15,6 +15,14 @@ from .model import Link, Policy, RpFilter, Snat
 from .rules import AddressSet, Rule
 from .watch.settings import ProbeOverrides
 
+KINDS: dict[str, Any] = {
+    "links": Link,
+    "policies": Policy,
+    "rules": Rule,
+    "sets": AddressSet,
+    "snat": Snat,
+    "dnat": Dnat,
+}
 RP_FILTER = ("mode", "all", "default", "devices", "src_valid_mark", "blackhole")
 
 
@@ -77,11 +85,8 @@ def rp_filter(document: Document, params: Mapping[str, Any]) -> Document:
 def unlisted(document: Document, params: Mapping[str, Any]) -> list[str]:
     """What is stored of the kinds a module was given, and was not among them; a role purges when this is not empty."""
     found = []
-    for kind in ("links", "policies", "rules", "sets", "snat", "dnat"):
+    for kind, option in KINDS.items():
         if kind in params:
-            option = {"links": Link, "policies": Policy, "rules": Rule, "sets": AddressSet, "snat": Snat, "dnat": Dnat}[
-                kind
-            ]
             given = parse_list(option, kind, params[kind]) if params["state"] == "present" else ()
             listed = {item.key for item in given}
             found += [_label(kind, item) for item in getattr(document, kind) if item.key not in listed]
@@ -110,8 +115,8 @@ def assume(document: Document, declared: Mapping[str, Any]) -> Document:
         result = snat(result, {"snat": declared["snat"], "state": "present", "purge": purge})
     if declared.get("dnat") is not None:
         # those that are not listed may take the same as those that are, so a role purges them in the same task
-        purge = bool(declared.get("purge", True))
-        result = dnat(result, {"dnat": declared["dnat"], "state": "present", "purge": purge})
+        alone = bool(declared.get("purge", True))
+        result = dnat(result, {"dnat": declared["dnat"], "state": "present", "purge": alone})
     if declared.get("rp_filter") is not None:
         result = rp_filter(result, {**dict.fromkeys(RP_FILTER), **declared["rp_filter"], "state": "present"})
     return result

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from . import iptables_dnat
 from .model import Firewall, FirewallLink, Reset, SourceNat
 from .xtables import Extension, Rule, connmark
 
@@ -21,7 +22,7 @@ PREFIX = "MWAN_"
 # The rule lists are linear and CONNMARK is not a terminal target, hence the order of chains here and of rules below.
 CHAINS: dict[str, tuple[str, ...]] = {
     "mangle": ("MWAN_PREROUTING", "MWAN_ARRIVE", "MWAN_OUTPUT", "MWAN_POSTROUTING", "MWAN_SAVE"),
-    "nat": ("MWAN_SNAT",),
+    "nat": ("MWAN_SNAT", "MWAN_DNAT", "MWAN_HAIRPIN"),
     # only here can be answered with a reset
     "filter": ("MWAN_FORWARD", "MWAN_OUTPUT"),
 }
@@ -31,7 +32,7 @@ JUMPS: dict[str, tuple[tuple[str, str], ...]] = {
         ("OUTPUT", "MWAN_OUTPUT"),
         ("POSTROUTING", "MWAN_POSTROUTING"),
     ),
-    "nat": (("POSTROUTING", "MWAN_SNAT"),),
+    "nat": (("POSTROUTING", "MWAN_SNAT"), ("PREROUTING", "MWAN_DNAT"), ("OUTPUT", "MWAN_HAIRPIN")),
     "filter": (("FORWARD", "MWAN_FORWARD"), ("OUTPUT", "MWAN_OUTPUT")),
 }
 
@@ -40,7 +41,11 @@ def table_rules(firewall: Firewall) -> dict[str, tuple[Rule, ...]]:
     """Return the rules of each table; a table that needs none of ours has an empty tuple."""
     if not firewall:
         return dict.fromkeys(CHAINS, ())
-    return {"mangle": tuple(_mangle(firewall)), "nat": tuple(_snat(firewall)), "filter": tuple(_resets(firewall))}
+    return {
+        "mangle": tuple(_mangle(firewall)),
+        "nat": (*iptables_dnat.destinations(firewall), *iptables_dnat.sources(firewall), *_snat(firewall)),
+        "filter": tuple(_resets(firewall)),
+    }
 
 
 def render(firewall: Firewall) -> str:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 
 from ..errors import KernelError
+from . import nftables_dnat
 from .model import Firewall, FirewallLink, Reset, SourceNat
 
 TABLE = "inet mwan"
@@ -74,6 +75,7 @@ def render(firewall: Firewall) -> str:
         *_dispatch(firewall),
         *_link_chains(firewall),
         *_source_nat(firewall),
+        *(_chain(chain.name, chain.rules, chain.hook) for chain in nftables_dnat.chains(firewall)),
         *_reset_chains(firewall),
     ]
     return "table {} {{\n{}}}\n".format(TABLE, "\n".join(chains))
