@@ -81,6 +81,8 @@ def test_the_rules_of_two_links() -> None:
         "1100: from 5.5.5.5/32 lookup mwan_isp_a",
         "1100: from 5.5.5.6/32 lookup mwan_isp_a",
         "1100: from 6.6.6.6/32 lookup mwan_isp_b",
+        "1100: from all oif wan1 lookup mwan_isp_a",
+        "1100: from all oif wan2 lookup mwan_isp_b",
         "1200: from 192.168.101.64/26 ipproto 17 dport 5060-5061 lookup mwan_isp_b",
         "1999: from all lookup mwan_balanced",
     ]
@@ -147,6 +149,7 @@ def test_links_on_one_device_share_the_rule_of_their_address() -> None:
         "1100: from 192.168.100.100/32 lookup mwan_one",
         "1100: from 5.5.5.5/32 lookup mwan_other",
         "1100: from 5.5.5.6/32 lookup mwan_other",
+        "1100: from all oif wan1 lookup mwan_other",
     ]
     assert "1100: from 192.168.100.100/32 lookup mwan_two" in rules(SHARED, one="down")
 

@@ -197,7 +197,7 @@ def test_rules_of_one_purpose_are_told_as_one() -> None:
     rules = ask(view(THREE), **CLIENT)["rules"]
     assert [(rule["name"], rule["count"]) for rule in rules if "count" in rule] == [
         ("pinned connections", 3),
-        ("sent from a link's address", 4),
+        ("sent from a link's address", 7),
     ]
     own = ask(view(THREE), from_="6.6.6.6")["rules"]
     assert own[-1]["name"] == "from an address of isp_b"

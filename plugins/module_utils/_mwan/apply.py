@@ -81,7 +81,7 @@ def execute(router: Router, operation: Operation) -> None:
         router.sysctl.write(operation.subject, str(after))
     elif operation.kind == "file":
         router.files.write(operation.subject, after if isinstance(after, str) else None)
-    elif operation.kind in ("document", "pins"):
+    elif operation.kind in ("document", "pins", "balance"):
         router.files.write(operation.subject, after if isinstance(after, str) else None, store.PRIVATE)
     elif operation.kind in ("firewall", "former firewall"):
         _execute_firewall(router, operation.subject, after if isinstance(after, LoadedFirewall) else None)

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 
 from . import layout
-from .balancing import HASHES, LEAST_CONNECTIONS, buckets
+from .balancing import HASHES, LEAST_CONNECTIONS, MULTIPATH, buckets
 from .document import Document
 from .firewall.choices import (
     BROADCAST,
@@ -24,6 +25,7 @@ from .firewall.choices import (
     NetworkSet,
     Way,
 )
+from .firewall.model import Firewall
 from .hostfacts import HostFacts
 from .kernel import Facts, IpRule, Route
 from .model import Policy
@@ -138,7 +140,8 @@ class Classifier:
         return Chooser(
             policy.name,
             self.settings.mark(self.document.policy_ident(policy.name)),
-            policy.algorithm,
+            # there the route chooses
+            MULTIPATH if policy.follows_counts else policy.algorithm,
             ways,
             tuple((low, high, self._mark(link)) for low, high, link in divided),
             self._queue(policy),
@@ -239,6 +242,21 @@ class Classifier:
             yield f"set {item.name}: {path} cannot be read, and counts as empty"
         else:
             yield from (f"set {item.name}: {problem}; the line is left out" for problem in read_networks(path, text)[1])
+
+
+def queues(firewall: Firewall) -> str | None:
+    """What the helper of least_connections reads of the queues it is asked by (balance/roster.py); None without any."""
+    asked = [chooser for chooser in firewall.classification.choosers if chooser.queue is not None]
+    entries = [
+        {
+            "queue": chooser.queue,
+            "policy": chooser.name,
+            "links": [{"name": way.name, "mark": f"0x{way.mark:x}", "weight": way.weight} for way in chooser.ways],
+        }
+        for chooser in asked
+    ]
+    data = {"schema": 1, "mask": f"0x{firewall.mask:x}", "queues": entries}
+    return json.dumps(data, indent=2) + "\n" if entries else None
 
 
 def _set_name(listed: tuple[str, ...]) -> str | None:

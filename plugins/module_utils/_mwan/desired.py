@@ -123,6 +123,9 @@ class _Compiler:
             )
         for address, table in self._sources():
             yield IpRule(base + layout.SOURCE, table, source=f"{address}/32")
+        for link in self.links.values():
+            if not self.document.shares_device(link.link):
+                yield IpRule(base + layout.SOURCE, self.settings.table(link.ident), out_device=link.device)
         yield from self.classifier.rules()
         if self.document.default_policy:
             ident = self.document.policy_ident(self.document.default_policy)

@@ -14,8 +14,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import pins, report, store
+from . import layout, pins, report, store
 from .apply import NotKeptError, apply_plan
+from .classify import queues
 from .desired import Desired, check_default_kept, compile_state, table_names
 from .document import Document
 from .errors import InputError
@@ -203,6 +204,7 @@ class Run:
             firewall=store.live_firewall(self.router.files, self.port),
             former_firewall=self._former_listing(),
             pins=store.load_pins(self.router.files),
+            balance=self.router.files.read(layout.BALANCE),
         )
 
     def observe_after(self, assumed: Document) -> State:
@@ -231,6 +233,7 @@ class Run:
             firewall=firewall.text,
             sysctls={**desired.state.sysctls, **self._given_back(desired.state, observed)},
             files=desired.state.files if self.router.boot_files else {},
+            balance=queues(desired.firewall),
             pins=pins.wanted(document, desired.links, self.facts, desired.releases, observed.pins),
         )
         desired = replace(desired, state=state)

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from .values import MAX_WEIGHT
 
 STATES = ("unknown", "up", "degraded", "suspect", "down", "drained")
 # No new connection is placed on a link in one of these states while another link takes it; its own table and its pins
@@ -23,11 +25,13 @@ RELEASES = ("down", "failback")
 class Health:
     """State by link name, and by which word the connections of a link are released.
 
-    A link without an entry is unknown, and presumed up; what is not released stays where it is.
+    A link without an entry is unknown, and presumed up; what is not released stays where it is. `weights`, by policy
+    and link, follow the counts of connections where a policy asks for it.
     """
 
     states: Mapping[str, str] = field(default_factory=dict)
     released: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, data: Any) -> Health:
@@ -40,7 +44,13 @@ class Health:
     def drained(self, links: Iterable[str]) -> Health:
         """The health with these links drained by an operator; one that is down stays so."""
         overlay = {link: "drained" for link in links if self.state(link) != "down"}
-        return Health({**self.states, **overlay}, self.released)
+        return replace(self, states={**self.states, **overlay})
+
+    def weighted(self, data: Any) -> Health:
+        """The health with the weights of weights.json; what cannot be understood counts for nothing."""
+        policies = data.get("policies") if isinstance(data, Mapping) else None
+        entries = policies.items() if isinstance(policies, Mapping) else ()
+        return replace(self, weights={name: _weights(entry) for name, entry in entries if isinstance(entry, Mapping)})
 
     def state(self, link: str) -> str:
         return self.states.get(link, "unknown")
@@ -59,6 +69,10 @@ def last_word(link: str) -> str:
         f"link {link} is kept out by the last word of a prober that does not run; start it (systemctl start mwan), "
         "or remove /run/mwan/health.json and run 'mwanctl restore'"
     )
+
+
+def _weights(entry: Mapping[str, Any]) -> dict[str, int]:
+    return {link: weight for link, weight in entry.items() if isinstance(weight, int) and 1 <= weight <= MAX_WEIGHT}
 
 
 def _words(entries: Iterable[tuple[str, Mapping[str, Any]]], key: str, allowed: tuple[str, ...]) -> dict[str, str]:

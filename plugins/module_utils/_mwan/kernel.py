@@ -276,6 +276,8 @@ class State:
     former_firewall: str = ""
     # by link; not of the kernel, but of what was done to its connections
     pins: Mapping[str, Pin] = field(default_factory=dict)
+    # what the helper of least_connections reads; None where nobody asks it
+    balance: str | None = None
 
     def with_routes(self, gone: Route | None, come: Route | None) -> State:
         return replace(self, routes=self.routes - {gone} | ({come} if come else set()))

@@ -36,3 +36,7 @@ SYSCTL_D = "/etc/sysctl.d/90-mwan.conf"
 FILES = (RT_TABLES, RT_PROTOS, SYSCTL_D)
 # What is known of the connections of each link; they are gone with the next boot, and so is it.
 PINS = "/run/mwan/pins.json"
+# Which links take new connections of the policies that a helper is asked for (balance/roster.py reads it), and the
+# weights by which others follow their counts of connections.
+BALANCE = "/run/mwan/balance.json"
+WEIGHTS = "/run/mwan/weights.json"

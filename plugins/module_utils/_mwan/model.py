@@ -156,8 +156,12 @@ class Policy:
     @property
     def by_routing(self) -> bool:
         """Whether the kernel's multipath route alone chooses."""
-        weights = self.algorithm == LEAST_CONNECTIONS and self.least_connections.method == "weights"
-        return (self.algorithm == MULTIPATH or weights) and not self.sticky
+        return (self.algorithm == MULTIPATH or self.follows_counts) and not self.sticky
+
+    @property
+    def follows_counts(self) -> bool:
+        """Whether the weights of its route follow the counts of connections."""
+        return self.algorithm == LEAST_CONNECTIONS and self.least_connections.method == "weights"
 
     def dump(self) -> dict[str, Any]:
         members = [_without_none(vars(member)) for member in self.members]

@@ -66,7 +66,7 @@ class Operation:
             return f"conntrack -D {value.words()}"
         if self.kind == "sysctl":
             return f"sysctl {self.subject} = {self.after} (was {self.before})"
-        if self.kind in ("document", "pins"):
+        if self.kind in ("document", "pins", "balance"):
             return f"store {self.subject}"
         if self.kind == "file":
             return f"{self.verb} file {self.subject}"
@@ -122,6 +122,7 @@ class _Planner:
         yield from self._put_routes(lambda route: not self._is_link_route(route) and route.table not in self.led_to)
         yield from self._add_rules(self._is_base)
         yield from _load_firewall(live, transition)
+        yield from self._balance()
         # what leads them there, and away from what goes
         yield from self._put_routes(lambda route: self._is_link_route(route) and self._moves(route, unknown))
         yield from self._put_routes(
@@ -224,6 +225,11 @@ class _Planner:
         if self.desired.pins != self.observed.pins:
             yield Operation("pins", pins.text(self.observed.pins), pins.text(self.desired.pins), layout.PINS)
 
+    def _balance(self) -> Iterator[Operation]:
+        """The helper may choose a link when its table and pin are there, and those that go no longer."""
+        if self.desired.balance != self.observed.balance:
+            yield Operation("balance", self.observed.balance, self.desired.balance, layout.BALANCE)
+
     def _files(self) -> Iterator[Operation]:
         for path, text in sorted(self.desired.files.items()):
             if self.observed.files.get(path) != text:
@@ -271,6 +277,8 @@ def step(state: State, operation: Operation) -> State:
         return replace(state, files={**state.files, operation.subject: after})  # type: ignore[dict-item]
     if operation.kind == "former firewall":
         return replace(state, former_firewall="")
+    if operation.kind == "balance":
+        return replace(state, balance=after)  # type: ignore[arg-type]
     if operation.kind == "pins":
         return replace(state, pins=pins.parse(after))  # type: ignore[arg-type]
     if operation.kind == "firewall":

@@ -52,6 +52,7 @@ def _areas(
         ),
         *((path, lambda state, path=path: state.files.get(path) or "") for path in files),
         (layout.PINS, lambda state: pins.text(state.pins) or ""),
+        (layout.BALANCE, lambda state: state.balance or ""),
     ]
 
 

@@ -58,7 +58,8 @@ class Serving:
 
     def weights(self, policy: Policy, members: Sequence[Member]) -> list[int]:
         """The weights these members have among each other, with half the weight for a degraded one that asks for it."""
-        whole = [self.document.weight(policy, member.link) for member in members]
+        followed = self.health.weights.get(policy.name, {}) if policy.follows_counts else {}
+        whole = [followed.get(member.link) or self.document.weight(policy, member.link) for member in members]
         halved = [self._halved(member.link) for member in members]
         if all(halved) or not any(halved):
             return whole

@@ -75,8 +75,9 @@ def _text(data: Mapping[str, Any]) -> str:
 
 
 def load_health(files: FilePort) -> Health:
-    """The prober's word, and over it the operator's."""
-    return Health.parse(_json(files.read(HEALTH))).drained(load_drained(files))
+    """The prober's word, and over it the operator's; and the weights that follow the counts of connections."""
+    weights = _json(files.read(layout.WEIGHTS))
+    return Health.parse(_json(files.read(HEALTH))).drained(load_drained(files)).weighted(weights)
 
 
 def load_drained(files: FilePort) -> dict[str, dict[str, Any]]:

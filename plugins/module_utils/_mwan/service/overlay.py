@@ -65,6 +65,8 @@ class Overlay:
         self._held = False
         self._found = {name: entry for name, entry in adopted(found, now, wall).items() if entry}
         self.version = 0
+        # of policies whose weights follow the counts of connections
+        self.weights: Mapping[str, Mapping[str, int]] = {}
 
     def configure(self, document: Document, now: float, wall: float) -> None:
         """Follow the links of this document; those that stay keep what is known of them."""
@@ -197,7 +199,7 @@ class Overlay:
     def health(self) -> Health:
         """With the operator's word."""
         released = {name: entry.released for name, entry in self._entries.items() if entry.released}
-        return Health(self.states, released).drained(self._drained)
+        return Health(self.states, released, self.weights).drained(self._drained)
 
     def entry(self, name: str) -> Entry:
         return self._entries[name]

@@ -11,6 +11,7 @@ whole run, which puts it there first.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 from ..desired import Desired, compile_state
 from ..document import Document
@@ -39,7 +40,7 @@ def steering(
     }
     careful = wanted
     if unready:
-        careful = compiled(document, facts, Health({**health.states, **dict.fromkeys(unready, "down")}))
+        careful = compiled(document, facts, replace(health, states={**health.states, **dict.fromkeys(unready, "down")}))
     led_to = {rule.table for rule in observed.rules}
     links = {document.settings.table(link.ident) for link in unready.values()}
     for table in _policy_tables(document) & led_to:
