@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,13 +25,13 @@ PATIENCE = 5.0
 
 
 class Balancer:
-    """Runs from its construction until it is closed; it answers once ask() returns."""
+    """Runs from its construction until it is closed; it answers once ask() returns. `through`: what starts it."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, through: Sequence[str] = ()) -> None:
         self.host = host
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel.settimeout(PATIENCE)
-        command = [sys.executable, "-I", str(HELPERS / "mwand.py"), str(LIBRARY), str(PROGRAM)]
+        command = [*through, sys.executable, "-I", str(HELPERS / "mwand.py"), str(LIBRARY), str(PROGRAM)]
         with theirs, (host.state / "mwan-balance.log").open("a", encoding="utf-8") as log:
             self._process = host.popen(command, stdin=theirs.fileno(), stdout=log, stderr=subprocess.STDOUT)
 
@@ -55,6 +55,7 @@ class Balancer:
         os.kill(self.pid, number)
 
     def close(self) -> None:
+        """Again does nothing."""
         self._channel.close()
         self._process.send_signal(signal.SIGCONT)
         self._process.wait(PATIENCE)
@@ -75,11 +76,11 @@ def enlist(host: Host, links: Mapping[str, tuple[int, int]], policy: str = "bala
 
 
 @contextmanager
-def queued(host: Host, match: str = "-i lan0", foreign: int = 0) -> Iterator[None]:
+def queued(host: Host, match: str = "-i lan0", foreign: int = 0, number: int = QUEUE) -> Iterator[None]:
     """Have the first packet of each forwarded connection without a pin asked for; `foreign`: bits of its mark that are
     another's."""
     new = f"{match} -m conntrack --ctstate NEW -m connmark --mark 0/{MASK:#x} -m mark --mark 0/{MASK:#x}"
-    rules = [f"PREROUTING {new} -j NFQUEUE --queue-num {QUEUE} --queue-bypass"]
+    rules = [f"PREROUTING {new} -j NFQUEUE --queue-num {number} --queue-bypass"]
     if foreign:
         rules.insert(0, f"PREROUTING {new} -j MARK --or-mark {foreign:#x}")
     for rule in rules:

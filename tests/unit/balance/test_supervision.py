@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
-from _mwan.balance import roster
+from _mwan.layout import BALANCE
 from _mwan.service import balancing
 from _mwan.service.balancing import Balancing
 from _mwan.service.journal import Journal
@@ -41,9 +41,9 @@ class Stage:
         self.list(LISTED)
 
     def list(self, text: str | None) -> None:
-        self.files.texts.pop(roster.PATH, None)
+        self.files.texts.pop(BALANCE, None)
         if text is not None:
-            self.files.texts[roster.PATH] = text
+            self.files.texts[BALANCE] = text
         self.balancing.look()
 
     async def until(self, condition: Callable[[], object]) -> None:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import KernelError
+from ..layout import BALANCE
 from ..local import Files
 from ..ports import FilePort
 from ..service.journal import Journal
@@ -42,7 +43,7 @@ WANTED = ("packets", "events", "listing", "channel")
 class Helper:
     """Raises OSError where the kernel lets us neither hear of connections nor answer for packets."""
 
-    def __init__(self, channel: socket.socket, journal: Journal, files: FilePort, path: str = roster.PATH) -> None:
+    def __init__(self, channel: socket.socket, journal: Journal, files: FilePort, path: str = BALANCE) -> None:
         self._channel, self._journal, self._files, self._path = channel, journal, files, path
         channel.setblocking(False)
         self._desk = Desk()

@@ -18,7 +18,6 @@ from typing import Any
 
 from .chooser import Candidate
 
-PATH = "/run/mwan/balance.json"
 SCHEMA = 1
 MOST_QUEUES = 1 << 16
 

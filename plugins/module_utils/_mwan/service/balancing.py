@@ -19,6 +19,7 @@ from typing import Any
 
 from ..balance import roster
 from ..errors import KernelError
+from ..layout import BALANCE
 from ..ports import FilePort
 from ..probes.command import RESTORED, SEARCH_PATH, kill, watched
 from .journal import Journal
@@ -144,7 +145,7 @@ class Balancing:
     def _listed(self) -> bool:
         """What cannot be read is left as it is; the helper says what is wrong with it."""
         try:
-            return bool(roster.parse(self._files.read(roster.PATH)).queues)
+            return bool(roster.parse(self._files.read(BALANCE)).queues)
         except (ValueError, KernelError):
             return self._wanted
 
