@@ -13,6 +13,7 @@ from itertools import product
 
 from . import layout
 from .balancing import HASHES, LEAST_CONNECTIONS, MULTIPATH, buckets
+from .covered import covered
 from .document import Document
 from .firewall.choices import (
     BROADCAST,
@@ -223,6 +224,8 @@ class Classifier:
     # remarks
 
     def warnings(self) -> Iterator[str]:
+        for rule, earlier in covered(self.document.rules):
+            yield f"rule {rule.name} never matches: {earlier.name}, which comes before it, takes all that it asks for"
         for rule in self.document.rules:
             found = (
                 ("user", rule.user, self.host.users),
