@@ -17,6 +17,7 @@ from .traffic import HTTP_PORT, Fetched, fetch_many
 PROXY_PORT = 3128
 SQUID_USER = "proxy"  # of Debian's package
 CONFIG = "/etc/squid/squid.conf"  # the package's own, which includes conf.d
+LISTENS = "Accepting HTTP Socket connections"  # said at the start, and after each new configuration
 START_SECONDS = 20.0
 
 # Every request is to show the way it takes: no cache, and no connection is used twice.
@@ -85,32 +86,32 @@ class Squid:
         self.host = host
         host.run("mount -t tmpfs shared /dev/shm")  # of the machine, and Squid's names in it are always the same
         host.run(f"mkdir -p /run/squid && chown {SQUID_USER}: /run/squid && rm -f /run/squid/cache.log")
-        host.run("cat > /etc/squid/conf.d/lab.conf", input=SQUID)
-        host.run("cat > /etc/squid/conf.d/site.conf", input=config)
+        self._write(config)
         self._process = host.popen(["squid", "-N", "-f", CONFIG], stdout=subprocess.DEVNULL)
-        self._await("Accepting HTTP Socket connections")
+        self.read = 0
+        self.settle(1)
 
     def configure(self, config: str) -> None:
-        """Other directives of the site, taken into use as an administrator does."""
-        self.host.run("cat > /etc/squid/conf.d/site.conf", input=config)
-        before = self.reconfigured()
+        """Another `config`, taken into use as an administrator does."""
+        self._write(config)
         self.host.run("squid -k reconfigure")
-        self._await("Accepting HTTP Socket connections", before + 2)
+        self.settle(self.read + 1)
 
-    def reconfigured(self) -> int:
-        """How often it was told to read its configuration again."""
-        return self.log().count("Reconfiguring Squid Cache")
+    def settle(self, times: int) -> None:
+        """Wait until it listens with the configuration it has read as the `times`th, the first one at its start."""
+        deadline = time.monotonic() + START_SECONDS
+        while self.log().count(LISTENS) < times:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise LabError(f"{self.host.name}: squid does not listen:\n{self.log()}")
+            time.sleep(0.05)
+        self.read = times
+
+    def _write(self, config: str) -> None:
+        self.host.run("cat > /etc/squid/conf.d/lab.conf", input=SQUID + config)
 
     def log(self) -> str:
         """What it wrote for its administrator."""
         return self.host.run("cat /run/squid/cache.log", check=False).stdout
-
-    def _await(self, words: str, times: int = 1) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while self.log().count(words) < times:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise LabError(f"{self.host.name}: squid does not say {words}:\n{self.log()}")
-            time.sleep(0.05)
 
     def __enter__(self) -> Squid:
         return self

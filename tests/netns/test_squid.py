@@ -5,14 +5,17 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from lab import impair, topology
+from lab.ansible import PlaybookResult, run_playbook
 from lab.balance import about, policy
 from lab.engine import Engine
 from lab.prober import Prober
-from lab.squid import Nginx, Squid, browse, installed
-from lab.topology import LAN_ROUTER, Topology
+from lab.squid import SQUID_USER, Nginx, Squid, browse, installed
+from lab.topology import LAN_ROUTER, SERVER, Topology
+from lab.traffic import AccessLogServer, fetch_many
 from lab.watched import BRISK
 
 pytestmark = pytest.mark.skipif(not installed(), reason="needs squid and nginx (tools/setup.sh servers)")
@@ -27,9 +30,9 @@ HOOK = f"""#!/bin/sh
 LOGGED = re.compile(r'(5\.5\.5\.5|6\.6\.6\.6) - - \[\d\d/\w{3}/\d{4}:[\d:]{8} \+0000\] "GET / HTTP/1\.1" 200 8 "-" ')
 
 
-def seen(net: Topology, number: int = 20, proxy: str = LAN_ROUTER) -> dict[str, int]:
+def seen(net: Topology, number: int = 20, proxy: str = LAN_ROUTER, path: str = "") -> dict[str, int]:
     """Source addresses that requests of one client came from."""
-    browsed = browse(net.client, proxy, number)
+    browsed = browse(net.client, proxy, number, url=f"http://{SERVER}/{path}")
     assert browsed.failures == []
     return dict(browsed.sources)
 
@@ -104,3 +107,86 @@ def test_proxy_on_a_lan_host_is_balanced_by_the_router(backend: str) -> None:
         squid.configure(f"tcp_outgoing_address {second}\n")
         assert seen(net, 20, proxy) == {B: 20}
         assert net.spoofed() == 0
+
+
+VIDEO = "acl video urlpath_regex ^/video\nacl updates urlpath_regex ^/updates\n"
+DECLARED: dict[str, Any] = {
+    "user": SQUID_USER,
+    "link": "isp_a",
+    "outgoing": [
+        {"name": "video", "acl": ["video"], "mark": 0x10000, "policy": "only_b"},
+        {"name": "updates", "acl": ["!video", "updates"], "address": OWN, "policy": "only_b"},
+    ],
+    "config": "/etc/squid/conf.d/multiwan.conf",
+}
+WRITTEN = f"tcp_outgoing_mark 65536 video\ntcp_outgoing_address {OWN} !video updates\n"
+
+
+PLAY = """
+- hosts: mwan_routers
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role:
+        name: multiwan.linux.router
+        tasks_from: "{{ item.tasks }}"
+        apply: {ignore_errors: "{{ item.tasks == 'squid_check.yml' }}"}
+      vars:
+        mwan_squid: "{{ item.squid }}"
+      loop: "{{ runs }}"
+"""
+
+
+def part(net: Topology, tasks: str, *declared: dict[str, Any], check: bool = False) -> PlaybookResult:
+    """Run a part of the role alone, once for each mwan_squid."""
+    play = net.lab.directory / "play.yml"
+    play.write_text(PLAY, encoding="utf-8")
+    runs = [{"tasks": tasks, "squid": squid} for squid in declared]
+    return run_playbook(net, play, {"runs": runs}, check=check, expect_success=False)
+
+
+def test_role_writes_both_halves(two_links: Topology) -> None:
+    net = two_links
+    net.router.ip(f"addr add {OWN}/32 dev lo")
+    net.variables["mwan_policies"].append(policy("isp_b", name="only_b"))
+    net.variables["mwan_snat"] += [{"link": link, "source": OWN} for link in net.uplinks]
+
+    def play(squid: dict[str, Any]) -> PlaybookResult:
+        return run_playbook(net, extra_vars={"mwan_squid": squid}, args=["--tags", "configure"])
+
+    def written() -> str:
+        return net.router.run(["cat", DECLARED["config"]], check=False).stdout.partition("lost.\n")[2]
+
+    def rules() -> int:
+        return net.router.ip("rule show").count("uidrange")
+
+    with Squid(net.router, VIDEO) as squid, AccessLogServer(net.server, 81):
+        Nginx(net.server)
+        assert (part(net, "squid.yml", DECLARED, check=True).failed, written()) == (0, "")
+        play(DECLARED)
+        squid.settle(2)
+        assert (written(), rules()) == (WRITTEN, 3)
+        for path, source in {"": A, "video": B, "updates": B}.items():
+            assert seen(net, path=path) == {source: 20}
+        assert set(fetch_many(net.router, 60, port=81).sources) == {A, B}, "others than Squid"
+        broken = {**DECLARED, "outgoing": [{"name": "x", "acl": ["nosuch"], "address": A}]}
+        again = part(net, "squid.yml", DECLARED, broken)
+        assert [result["changed"] for result in again.results_of("template")] == [False, True]
+        assert ("nosuch" in again.results_of("fail")[0]["msg"], written()) == (True, WRITTEN)
+        play({})
+        squid.settle(3)
+        assert (written(), rules()) == ("", 0)
+        assert about(seen(net, 100, path="video"), {A: 1, B: 1})
+        assert net.spoofed() == 0
+
+
+def test_what_does_not_fit_together_is_refused(two_links: Topology) -> None:
+    entry = {"name": "x", "mark": "0x10000", "link": "isp_a"}
+    wrong: list[dict[str, Any]] = [
+        {"policy": "balanced"},
+        {"outgoing": [{**entry, "address": A}]},
+        {"outgoing": [{"name": "x", "link": "isp_a"}]},
+        {"outgoing": [{**entry, "mark": "0x0"}]},
+        {"config": "squid.conf"},
+    ]
+    answered = part(two_links, "squid_check.yml", *wrong).results_of("assert")
+    assert [result["msg"].split(":")[0] for result in answered] == ["mwan_squid"] * len(wrong)
