@@ -161,17 +161,18 @@ def test_a_change_that_is_refused_at_any_write_is_undone(world: Any, refused: in
     assert not worlds.apply(router, wish).changed
 
 
-@given(worlds.wishes(), st.permutations(range(3)))
+@given(worlds.wishes(), st.permutations(range(4)))
 def test_the_order_of_modules_does_not_matter(wish: Any, order: list[int]) -> None:
     """Links first, because the others refer to them; then in any order."""
     calls = [
         (changes.snat, {"snat": wish["snat"], "state": "present", "purge": False}),
+        (changes.dnat, {"dnat": wish["dnat"], "state": "present", "purge": False}),
         (changes.rp_filter, {**dict.fromkeys(changes.RP_FILTER), **wish["rp_filter"], "state": "present"}),
         (changes.policies, {**{key: wish[key] for key in ("policies", "rules", "default_policy")}, "state": "present",
                             "purge": False}),
     ]  # fmt: skip
     routers = [ModelRouter(worlds.facts()), ModelRouter(worlds.facts())]
-    for router, sequence in zip(routers, (range(3), order), strict=True):
+    for router, sequence in zip(routers, (range(4), order), strict=True):
         links = {"links": wish["links"], "state": "present", "purge": False}
         converge(router.ports, lambda stored, links=links: changes.links(stored, links), strict=False)
         for change, params in (calls[index] for index in sequence):

@@ -183,6 +183,22 @@ def snat(draw: st.DrawFn, names: list[str]) -> list[dict[str, Any]]:
     return [{"link": link, "source": list(sources), "to": draw(to)} for link, sources in chosen]
 
 
+@st.composite
+def forwards(draw: st.DrawFn, names: list[str]) -> list[dict[str, Any]]:
+    ports = draw(st.lists(st.sampled_from(("80", "443", "8000-8010")), max_size=3, unique=True)) if names else []
+    return [
+        {
+            "name": f"to{port.partition('-')[0]}",
+            "link": draw(st.sampled_from((None, *names))),
+            "protocol": ["tcp"],
+            "port": port,
+            "to": "192.168.101.10",
+            "hairpin": draw(st.booleans()),
+        }
+        for port in ports
+    ]
+
+
 def rp_filters() -> st.SearchStrategy[dict[str, Any]]:
     mode = st.sampled_from(("none", "strict", "loose"))
     return st.fixed_dictionaries({}, optional={
@@ -206,6 +222,7 @@ def wishes(draw: st.DrawFn) -> dict[str, Any]:
         "default_policy": draw(st.sampled_from((*policy_names, None))),
         "rules": draw(rules(names, policy_names)),
         "snat": draw(snat(names)),
+        "dnat": draw(forwards(names)),
         "rp_filter": draw(rp_filters()),
     }
 

@@ -159,9 +159,9 @@ def check(forwards: tuple[Dnat, ...], links: Iterable[Link]) -> None:
     refuse(overlaps(place for forward in forwards for place in _places(forward, by_name)))
 
 
-def refuse(found: Iterable[tuple[Dnat, Dnat]]) -> None:
+def refuse(found: Iterable[tuple[Any, Dnat, Dnat]]) -> None:
     """Raise InputError for the first of these overlaps."""
-    for earlier, later in found:
+    for _place, earlier, later in found:
         problem = f"takes what {earlier.name} takes: {later.told()}, and {earlier.told()}"
         remedy = "Have them differ in link, address, protocol, port or source"
         raise InputError("dnat." + later.name, None, problem, remedy)
@@ -182,15 +182,15 @@ def _places(forward: Dnat, links: Mapping[str, Link]) -> Iterator[tuple[Hashable
             yield from ((("", address), forward) for address in fixed if not forward.address)
 
 
-def overlaps(placed: Iterable[tuple[Place, Dnat]]) -> Iterator[tuple[Dnat, Dnat]]:
-    """The pairs that take the same at one place, the one listed before the other first.
+def overlaps(placed: Iterable[tuple[Place, Dnat]]) -> Iterator[tuple[Place, Dnat, Dnat]]:
+    """The pairs that take the same at a place, the one listed before the other first.
 
     By port, lowest first, each is compared with those whose range has not ended yet: few, or none.
     """
     places: dict[Place, dict[str, tuple[int, Dnat]]] = {}
     for number, (place, forward) in enumerate(placed):
         places.setdefault(place, {}).setdefault(forward.name, (number, forward))
-    for here in places.values():
+    for place, here in places.items():
         open_: list[tuple[int, Dnat]] = []
         for number, forward in sorted(here.values(), key=lambda item: (item[1].ports or EVERY_PORT, item[0])):
             low = (forward.ports or EVERY_PORT)[0]
@@ -198,7 +198,7 @@ def overlaps(placed: Iterable[tuple[Place, Dnat]]) -> Iterator[tuple[Dnat, Dnat]
             for other in open_:
                 if _same(other[1], forward):
                     first, second = sorted((other, (number, forward)), key=lambda item: item[0])
-                    yield first[1], second[1]
+                    yield place, first[1], second[1]
             open_.append((number, forward))
 
 

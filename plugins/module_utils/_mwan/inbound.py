@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from .document import Document
 from .firewall.inbound import DestinationNat
@@ -28,17 +28,16 @@ class Inbound:
         self.own = {item.address for item in facts.addresses}
         placed = ((_place(entry), forward) for forward in document.dnat for entry in self._entries(forward))
         # those that take the same since a link has an address that another forward names
-        self.overlaps = tuple(dict.fromkeys(overlaps(placed)))
+        self.overlaps = tuple(overlaps(placed))
 
     def warnings(self) -> Iterator[str]:
-        for earlier, later in self.overlaps:
-            yield f"forward {later.name} has no effect as long as {earlier.name} takes the same: {earlier.told()}"
+        for (link, address), earlier, later in self.overlaps:
+            where = f"to {address} on {link}" if link else f"from elsewhere to {address}"
+            yield f"forward {later.name} has no effect {where} as long as {earlier.name} takes the same"
 
     def destination_nat(self) -> tuple[DestinationNat, ...]:
-        """In the order they are declared; of those that overlap, only the first."""
-        ineffective = {later.name for _earlier, later in self.overlaps}
-        taken = (forward for forward in self.document.dnat if forward.name not in ineffective)
-        return tuple(dict.fromkeys(nat for forward in taken for nat in self._translations(forward)))
+        """In the order they are declared; where two overlap, only the first."""
+        return tuple(dict.fromkeys(nat for forward in self.document.dnat for nat in self._translations(forward)))
 
     def _entries(self, forward: Dnat) -> Iterator[_Entry]:
         """Each link with each of its addresses, or with the one that is named."""
@@ -57,7 +56,10 @@ class Inbound:
         return tuple(item.address for item in self.facts.addresses_of(link.device))
 
     def _translations(self, forward: Dnat) -> Iterator[DestinationNat]:
+        ineffective = {place for place, _earlier, later in self.overlaps if later is forward}
         for link, address in self._entries(forward):
+            if _place((link, address)) in ineffective:
+                continue
             told_by_pin = link is not None and forward.link and self.document.shares_device(link.link)
             for protocol in forward.protocols or (None,):
                 yield DestinationNat(
@@ -87,6 +89,6 @@ def check_forwards(document: Document, facts: Facts) -> None:
     refuse(Inbound(document, facts, resolve(document, facts)).overlaps)
 
 
-def _place(entry: _Entry) -> Hashable:
+def _place(entry: _Entry) -> tuple[str, str]:
     link, address = entry
     return link.name if link else "", address
