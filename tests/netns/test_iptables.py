@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 from _mwan.errors import KernelError
-from _mwan.firewall import iptables
+from _mwan.firewall import iptables, xtables_lock
 from _mwan.firewall.iptables import Iptables, legacy_in_use
 from _mwan.firewall.model import Firewall, FirewallLink, SourceNat
 
@@ -173,9 +173,12 @@ def test_pair_installs_the_rules_of_each_concern():
     Iptables().replace(PAIR)
     rules = save()
     pin = "-j CONNMARK --set-xmark"
+    assert "-A MWAN_ARRIVE -m policy --dir in --pol ipsec -j RETURN" in rules
+    assert "-A MWAN_SNAT -m policy --dir out --pol ipsec -j RETURN" in rules
     assert "-A MWAN_PREROUTING -m connmark --mark 0x0/0x3f00 -j MWAN_ARRIVE" in rules
     assert f"-A MWAN_ARRIVE -i seg0 -m mac --mac-source 02:00:00:00:00:01 {pin} 0x300/0x3f00" in rules
     assert [rule for rule in rules if rule.startswith("-A MWAN_SAVE")] == [
+        "-A MWAN_SAVE -m policy --dir out --pol ipsec -j RETURN",
         f"-A MWAN_SAVE -o wan1 {pin} 0x100/0x3f00",
         f"-A MWAN_SAVE -o wan2 {pin} 0x200/0x3f00",
         f"-A MWAN_SAVE -o seg0 -m realm --realm 0x3 {pin} 0x300/0x3f00",
@@ -323,7 +326,7 @@ def test_capabilities_do_without_the_list_of_tables(monkeypatch, firewall):
 
 
 def test_lock_held_by_another_program_is_reported(monkeypatch, tmp_path):
-    monkeypatch.setattr(iptables, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(xtables_lock, "LOCK_SECONDS", 0.1)
     with open(tmp_path / "xtables.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(KernelError, match=r"replace .*xtables\.lock: held by another program for 0\.1 s"):

@@ -16,25 +16,23 @@ Facts about python-iptables 1.0.1 to 1.2.0 which this file works around:
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import re
 import socket
 import struct
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from typing import Any
 
 from ..errors import KernelError
-from .iptables_entries import describe
-from .iptables_rules import CHAINS, JUMPS, PREFIX, render, table_rules
+from .ipsets import Ipsets
+from .iptables_choices import sets
+from .iptables_entries import count, counted, describe
+from .iptables_rules import CHAINS, JUMPS, PREFIX, chains, render, table_rules
 from .model import Firewall
 from .xtables import Extension, Rule
-
-LOCK_SECONDS = 5.0
-_LOCK_POLL_SECONDS = 0.02
+from .xtables_lock import xtables_lock
 
 # A pin without source NAT would send connections out with an inner address, so the NAT rules, which match nothing
 # without pins, are there before the pins and go after them. So do the rules in filter that answer what mangle leaves
@@ -72,17 +70,37 @@ class Iptables:
     def listing(self) -> str:
         """Return our chains and the positions of the jumps to them, read from the kernel; raises KernelError.
 
-        The text of an extension is its revision and its data as hexadecimal words of the host.
+        The text of an extension is its revision and its data as hexadecimal words of the host. Sets of ours are named
+        with a digest of what we have put into them.
         """
-        return "".join(map(_list_table, sorted(_our_tables())))
+        return "".join([*map(_list_table, sorted(_our_tables())), Ipsets().listing()])
 
     def replace(self, firewall: Firewall) -> None:
-        """Make `firewall` the live state, each table in one kernel operation; raises KernelError."""
+        """Make `firewall` the live state, each set and each table in one kernel operation; raises KernelError.
+
+        Rules that go on counting begin with what they, or others of the same name, had counted. What they count between
+        the reading and the writing of a table is lost.
+        """
+        wanted = sets(firewall.classification)
+        if wanted:
+            Ipsets().load(wanted)
         _write_tables("replace", table_rules(firewall))
+        Ipsets().discard([item.name for item in wanted])
 
     def remove(self) -> None:
-        """Take away our jumps and chains; raises KernelError. Empty tables stay: the kernel cannot unload one."""
+        """Take away our jumps, chains and sets; raises KernelError.
+
+        Empty tables stay: the kernel cannot unload one. So do sets that others have filled.
+        """
         _write_tables("remove", dict.fromkeys(CHAINS, ()))
+        Ipsets().discard()
+
+    def counters(self) -> Mapping[str, tuple[int, int]]:
+        """Packets and octets that each declared rule has led, by its name; raises KernelError."""
+        if "mangle" not in _our_tables():
+            return {}
+        with _opened("count", "mangle") as table, _reporting("count", "iptables table mangle"):
+            return _counted(table)
 
 
 def legacy_in_use() -> bool:
@@ -177,7 +195,7 @@ def _write_tables(operation: str, rules: Mapping[str, Sequence[Rule]]) -> None:
     order = _order(rules, live)
     pending = [(table, rules[table]) for table in order if rules[table] or (table in live and _list_table(table))]
     committed: list[str] = []
-    with _xtables_lock(operation) if pending else nullcontext():
+    with xtables_lock(operation) if pending else nullcontext():
         for table, wanted in pending:
             try:
                 _write_table(operation, table, wanted)
@@ -195,12 +213,16 @@ def _aftermath(committed: Sequence[str]) -> str:
 def _write_table(operation: str, name: str, rules: Sequence[Rule]) -> None:
     with _opened(operation, name) as table:
         with _reporting(operation, "iptables table " + name):
+            so_far = _counted(table)
             _drop_jumps(table)
-            _prepare_chains(table, CHAINS[name] if rules else ())
+            _prepare_chains(table, chains(name, rules) if rules else ())
         rule_class = type("_TableRule", (_iptc().Rule,), {"tables": [table]})
         for rule in rules:
             with _reporting(operation, f"iptables table {name}, chain {rule.chain}"):
-                table.append_entry(rule.chain, _encode(rule_class(), rule))
+                entry = _encode(rule_class(), rule)
+                # libiptc sets the counters of what it appends to those of the entry
+                count(entry, *so_far.pop(_comment(rule), (0, 0)))
+                table.append_entry(rule.chain, entry)
         for hook, chain in JUMPS[name] if rules else ():
             with _reporting(operation, f"iptables table {name}, chain {hook}"):
                 table.insert_entry(hook, _encode(rule_class(), _jump(hook, chain)), 0)
@@ -208,6 +230,22 @@ def _write_table(operation: str, name: str, rules: Sequence[Rule]) -> None:
             table.commit()
     if name not in _PRESUMED:
         (_also_ours.add if rules else _also_ours.discard)(name)
+
+
+def _comment(rule: Rule) -> str:
+    return next((match.options[0][1] for match in rule.matches if match.name == "comment"), "")
+
+
+def _counted(table: Any) -> dict[str, tuple[int, int]]:
+    """What the rules of our chains have counted, by their comments."""
+    found: dict[str, tuple[int, int]] = {}
+    for chain in filter(_is_ours, _chains(table)):
+        for entry in _entries(table, chain):
+            name, packets, octets = counted(_raw(entry), entry.target_offset)
+            before = found.get(name, (0, 0))
+            found[name] = before[0] + packets, before[1] + octets
+    found.pop("", None)
+    return found
 
 
 def _jump(hook: str, chain: str) -> Rule:
@@ -223,7 +261,7 @@ def _drop_jumps(table: Any) -> None:
 
 def _prepare_chains(table: Any, wanted: Sequence[str]) -> None:
     """Leave exactly the wanted chains of ours, empty. All are emptied before any goes: they refer to each other."""
-    present = [chain for chain in _chains(table) if chain.startswith(PREFIX)]
+    present = list(filter(_is_ours, _chains(table)))
     for chain in present:
         table.flush_entries(chain)
     for chain in present:
@@ -252,13 +290,14 @@ def _encode(blank: Any, rule: Rule) -> Any:
         blank.out_interface = rule.out_device
     for match in rule.matches:
         _set_options(blank.create_match(match.name), match)
-    _set_options(blank.create_target(rule.target.name), rule.target)
+    _set_options(blank.create_target(rule.target.name, goto=rule.goto), rule.target)
     return blank.rule
 
 
 def _set_options(live: Any, extension: Extension) -> None:
     for name, value in extension.options:
-        live.set_parameter(name, value.split() if " " in value else value)
+        quoted = value[:1] == '"'
+        live.set_parameter(name, value.strip('"') if quoted or " " not in value else value.split())
     # Not only a check: SNAT and MASQUERADE count their address ranges here. The public final_check() would first
     # print and parse all options again by way of the standard output.
     live._final_check()
@@ -266,15 +305,19 @@ def _set_options(live: Any, extension: Extension) -> None:
 
 def _list_table(name: str) -> str:
     with _opened("list", name) as table, _reporting("list", "iptables table " + name):
-        chains = [chain for chain in _chains(table) if chain.startswith(PREFIX)]
-        lines = [f":{chain}" for chain in chains]
+        ours = list(filter(_is_ours, _chains(table)))
+        lines = [f":{chain}" for chain in ours]
         lines += [f"-I {chain} {at + 1} {_text(table, entry)}" for chain, at, entry in _jumps(table)]
-        lines += [f"-A {chain} {_text(table, entry)}" for chain in chains for entry in _entries(table, chain)]
+        lines += [f"-A {chain} {_text(table, entry)}" for chain in ours for entry in _entries(table, chain)]
     return "\n".join(["*" + name, *lines, ""]) if lines else ""
 
 
 def _chains(table: Any) -> list[str]:
     return [chain.name for chain in table.chains]
+
+
+def _is_ours(chain: str) -> bool:
+    return chain.startswith(PREFIX)
 
 
 def _entries(table: Any, chain: str) -> Iterator[Any]:
@@ -287,10 +330,10 @@ def _entries(table: Any, chain: str) -> Iterator[Any]:
 def _jumps(table: Any) -> Iterator[tuple[str, int, Any]]:
     """Yield chain, number from 0 and entry of each rule outside our chains that jumps to one of them."""
     for chain in _chains(table):
-        if chain.startswith(PREFIX):
+        if _is_ours(chain):
             continue
         for number, entry in enumerate(_entries(table, chain)):
-            if _target(table, entry).startswith(PREFIX):
+            if _is_ours(_target(table, entry)):
                 yield chain, number, entry
 
 
@@ -300,8 +343,11 @@ def _target(table: Any, entry: Any) -> str:
 
 
 def _text(table: Any, entry: Any) -> str:
-    raw = ctypes.string_at(ctypes.addressof(entry), entry.next_offset)
-    return describe(raw, entry.target_offset, _target(table, entry))
+    return describe(_raw(entry), entry.target_offset, _target(table, entry))
+
+
+def _raw(entry: Any) -> bytes:
+    return ctypes.string_at(ctypes.addressof(entry), entry.next_offset)
 
 
 @contextmanager
@@ -332,28 +378,3 @@ def _reporting(operation: str, subject: str) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """python-iptables formats the C string of the reason as a bytes literal."""
     return str(error).replace(": b'", ": ").replace(': b"', ": ").rstrip("'\"")
-
-
-@contextmanager
-def _xtables_lock(operation: str) -> Iterator[None]:
-    """Hold the lock of the iptables programs, so that nobody changes a table between our reading and writing it."""
-    path = os.environ.get("XTABLES_LOCKFILE", "/run/xtables.lock")
-    with _reporting(operation, path):
-        lock = os.open(path, os.O_CREAT | os.O_RDONLY, 0o600)
-    try:
-        with _reporting(operation, path):
-            _wait_for(lock)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _wait_for(lock: int) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"held by another program for {LOCK_SECONDS:g} s")
-        time.sleep(_LOCK_POLL_SECONDS)

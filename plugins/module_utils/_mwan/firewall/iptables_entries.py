@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from collections.abc import Iterator
+from typing import Any
 
 # struct ipt_ip, linux/netfilter_ipv4/ip_tables.h: src, dst, smsk, dmsk, iniface, outiface, both masks, proto, flags,
 # invflags; struct xt_entry_match and xt_entry_target: size of the whole, name, revision; then the data.
 _IP = struct.Struct("=4s4s4s4s16s16s16s16sHBB")
 _EXTENSION = struct.Struct("=H29sB")
 _ENTRY_SIZE = 112
+# struct xt_counters, at the end of struct ipt_entry
+_COUNTERS = struct.Struct("=QQ")
+_COUNTERS_OFFSET = _ENTRY_SIZE - _COUNTERS.size
 
 
 def describe(raw: bytes, target_offset: int, target: str) -> str:
@@ -21,13 +26,29 @@ def describe(raw: bytes, target_offset: int, target: str) -> str:
     `raw` is its struct ipt_entry, `target` the name of the verdict, chain or extension that it leads to.
     """
     words = _describe_packet(raw)
+    words += ["-m " + _describe_extension(match) for match in _matches(raw, target_offset)]
+    words.append("-j " + _describe_target(raw[target_offset:], target))
+    return " ".join(words)
+
+
+def counted(raw: bytes, target_offset: int) -> tuple[str, int, int]:
+    """The comment of a rule, '' for none, and the packets and octets that have met it."""
+    texts = [match[_EXTENSION.size :] for match in _matches(raw, target_offset) if _extension_name(match) == "comment"]
+    packets, octets = _COUNTERS.unpack_from(raw, _COUNTERS_OFFSET)
+    return texts[0].partition(b"\0")[0].decode("ascii", "backslashreplace") if texts else "", packets, octets
+
+
+def count(raw: Any, packets: int, octets: int) -> None:
+    """Have a rule, in a buffer that can be written, begin with these counters."""
+    _COUNTERS.pack_into(raw, _COUNTERS_OFFSET, packets, octets)
+
+
+def _matches(raw: bytes, target_offset: int) -> Iterator[bytes]:
     offset = _ENTRY_SIZE
     while offset < target_offset:
         size = _EXTENSION.unpack_from(raw, offset)[0]
-        words.append("-m " + _describe_extension(raw[offset : offset + size]))
+        yield raw[offset : offset + size]
         offset += size
-    words.append("-j " + _describe_target(raw[target_offset:], target))
-    return " ".join(words)
 
 
 def _describe_target(raw: bytes, target: str) -> str:

@@ -5,15 +5,15 @@
 
 Pure; `iptables.py` brings them into the kernel.
 
-Only packets of connections that have no pin yet reach the linear chains (arrive, save), so the cost of a packet of
-an established connection does not grow with the number of links.
+Only packets of connections that have no pin yet reach the linear chains (arrive, save, choose), so the cost of a packet
+of an established connection does not grow with the number of links, unless clients keep to them (sticky).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from . import iptables_dnat
+from . import iptables_choices, iptables_dnat
 from .model import Firewall, FirewallLink, Reset, SourceNat
 from .xtables import Extension, Rule, connmark
 
@@ -49,8 +49,19 @@ def table_rules(firewall: Firewall) -> dict[str, tuple[Rule, ...]]:
 
 
 def render(firewall: Firewall) -> str:
-    """Return text in the form of iptables-save, which `iptables-restore --noflush` would accept; '' for none."""
-    return "".join(_table_text(table, rules) for table, rules in table_rules(firewall).items() if rules)
+    """Return text in the form of iptables-save, which `iptables-restore --noflush` would accept; '' for none.
+
+    Sets come before it, in the form of `ipset save`.
+    """
+    lines = iptables_choices.set_lines(iptables_choices.sets(firewall.classification)) if firewall else ()
+    tables = (_table_text(table, rules) for table, rules in table_rules(firewall).items() if rules)
+    return "".join([*(line + "\n" for line in lines), *tables])
+
+
+def chains(table: str, rules: Iterable[Rule]) -> tuple[str, ...]:
+    """All chains that are ours with these rules."""
+    named = (name for rule in rules for name in (rule.chain, rule.target.name) if name.startswith(PREFIX))
+    return tuple(dict.fromkeys((*CHAINS[table], *named)))
 
 
 def _mangle(firewall: Firewall) -> Iterator[Rule]:
@@ -63,17 +74,24 @@ def _mangle(firewall: Firewall) -> Iterator[Rule]:
     # Packets that arrive from a link are marked too: with src_valid_mark a strict reverse path filter then looks
     # into the table of that link and accepts them.
     yield Rule("MWAN_PREROUTING", restore, (pinned,))
+    yield from iptables_choices.prerouting(firewall)
     yield from _arrive(firewall)
     yield from _own_to_be_reset(firewall, "MWAN_OUTPUT", Extension("RETURN"))
     # Mangle OUTPUT routes a packet again by itself when its mark has changed.
     yield Rule("MWAN_OUTPUT", restore, (pinned,))
-    new = Extension("conntrack", (("ctstate", "NEW"),))
-    yield Rule("MWAN_POSTROUTING", Extension("MWAN_SAVE"), (new, unpinned))
+    yield from iptables_choices.output(firewall)
+    yield Rule("MWAN_POSTROUTING", Extension("MWAN_SAVE"), (iptables_choices.NEW, unpinned))
+    yield from iptables_choices.postrouting(firewall)
     yield from _save(firewall)
+    yield from iptables_choices.chains(firewall)
 
 
 def _arrive(firewall: Firewall) -> Iterator[Rule]:
-    """CONNMARK goes on to the next rule, so what is pinned by its address leaves before the devices."""
+    """CONNMARK goes on to the next rule, so what is pinned by its address leaves before the devices.
+
+    What came through an IPsec tunnel is seen a second time, as if the device that carries the tunnel had brought it.
+    """
+    yield Rule("MWAN_ARRIVE", Extension("RETURN"), (_tunnelled("in"),))
     older = {"ctrepldst": (), "ctorigdst": (("ctstate", "ESTABLISHED"),)}
     for side, state in older.items():
         for link, address in firewall.addressed():
@@ -92,6 +110,7 @@ def _arrive(firewall: Firewall) -> Iterator[Rule]:
 
 
 def _save(firewall: Firewall) -> Iterator[Rule]:
+    yield Rule("MWAN_SAVE", Extension("RETURN"), (_tunnelled("out"),))
     for link in firewall.exclusive():
         yield Rule("MWAN_SAVE", _pin(link, firewall.mask), out_device=link.device)
     for link in firewall.shared():
@@ -103,7 +122,14 @@ def _save(firewall: Firewall) -> Iterator[Rule]:
         yield Rule("MWAN_SAVE", _pin(link, firewall.mask), (still_unpinned,), out_device=link.device)
 
 
+def _tunnelled(direction: str) -> Extension:
+    return Extension("policy", (("dir", direction), ("pol", "ipsec")))
+
+
 def _snat(firewall: Firewall) -> Iterator[Rule]:
+    """An IPsec tunnel knows its own by their addresses, so these stay."""
+    if firewall.snat:
+        yield Rule("MWAN_SNAT", Extension("RETURN"), (_tunnelled("out"),))
     for nat in firewall.snat:
         for source in nat.sources or (None,):
             pinned = connmark(nat.mark, firewall.mask)
@@ -166,7 +192,7 @@ def _pin(link: FirewallLink, mask: int) -> Extension:
 
 def _table_text(table: str, rules: tuple[Rule, ...]) -> str:
     lines = ["*" + table]
-    lines += [f":{chain} - [0:0]" for chain in CHAINS[table]]
+    lines += [f":{chain} - [0:0]" for chain in chains(table, rules)]
     lines += [f"-I {hook} 1 -j {chain}" for hook, chain in JUMPS[table]]
     lines += [_rule_text(rule) for rule in rules]
     return "\n".join([*lines, "COMMIT", ""])
@@ -178,7 +204,7 @@ def _rule_text(rule: Rule) -> str:
     devices = (("-i", rule.in_device), ("-o", rule.out_device))
     words += [_condition_text(flag, value) for flag, value in (*conditions, *devices) if value is not None]
     words += ["-m " + _extension_text(match) for match in rule.matches]
-    return " ".join([*words, "-j " + _extension_text(rule.target)])
+    return " ".join([*words, "-g" if rule.goto else "-j", _extension_text(rule.target)])
 
 
 def _condition_text(flag: str, value: str) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 class Extension:
     """A match or a target with its options.
 
-    A value that starts with `!` is inverted, an empty one is a bare flag, one with spaces several words.
+    A value that starts with `!` is inverted, an empty one is a bare flag, one with spaces several words, unless it is
+    in double quotes.
     """
 
     name: str
@@ -21,7 +22,10 @@ class Extension:
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule of one of our chains; a device that starts with `!` is any other."""
+    """One rule of one of our chains; a device that starts with `!` is any other.
+
+    `goto`: the end of the chain that it leads to leads on to where this chain was called from.
+    """
 
     chain: str
     target: Extension
@@ -31,6 +35,7 @@ class Rule:
     destination: str | None = None
     in_device: str | None = None
     out_device: str | None = None
+    goto: bool = False
 
 
 def connmark(mark: int, mask: int, invert: bool = False) -> Extension:
