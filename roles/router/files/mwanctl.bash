@@ -4,11 +4,11 @@
 
 _mwanctl() {
     local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} word
-    local commands="status events explain drain undrain failback use diff check-config restore show links"
+    local commands="status events explain drain undrain failback use diff check-config restore rules show links"
     local -A options=(
         [status]="--watch --check" [events]="--number --follow --link"
         [explain]="--to --from --in --protocol --port --source-port --down" [drain]="--why --force"
-        [undrain]="" [failback]="" [use]="--" [diff]="" [check-config]="" [restore]="" [show]="" [links]=""
+        [undrain]="" [failback]="" [use]="--" [diff]="" [check-config]="" [restore]="" [rules]="" [show]="" [links]=""
     )
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
