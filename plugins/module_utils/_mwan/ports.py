@@ -80,6 +80,12 @@ class FirewallPort(Protocol):
         altered, added, moved, a hook or jump displaced from the first place) changes it.
         """
 
+    def counters(self) -> Mapping[str, tuple[int, int]]:
+        """Packets and octets of new connections that each rule has decided about, by its name; raises KernelError.
+
+        They outlive `replace`. Empty where nothing of ours is live.
+        """
+
     def replace(self, firewall: Firewall) -> None:
         """Make `firewall` the live state; raises KernelError.
 

@@ -15,16 +15,11 @@ from typing import NamedTuple
 
 from .inbound import DestinationNat, Return, returns
 from .model import Firewall
+from .nftables_text import Chain
 
 ANYONE = "0.0.0.0/0"
 # dstnat is a name in prerouting only
 OUTPUT_PRIORITY = -100
-
-
-class Chain(NamedTuple):
-    name: str
-    hook: str
-    rules: tuple[str, ...]
 
 
 class _Form(NamedTuple):
@@ -43,11 +38,11 @@ def chains(firewall: Firewall) -> Iterator[Chain]:
         return
     elsewhere = [forward for forward in firewall.dnat if forward.device is None]
     hook = "type nat hook {}; policy accept;"
-    yield Chain("port_forwards", hook.format("prerouting priority dstnat"), (*_arriving(firewall), *_inside(firewall)))
+    yield Chain("port_forwards", (*_arriving(firewall), *_inside(firewall)), hook.format("prerouting priority dstnat"))
     if elsewhere:
-        yield Chain("own_forwards", hook.format(f"output priority {OUTPUT_PRIORITY}"), tuple(_maps("", elsewhere)))
+        yield Chain("own_forwards", tuple(_maps("", elsewhere)), hook.format(f"output priority {OUTPUT_PRIORITY}"))
     if returned := returns(elsewhere):
-        yield Chain("hairpin", hook.format("postrouting priority srcnat"), tuple(_sources(returned)))
+        yield Chain("hairpin", tuple(_sources(returned)), hook.format("postrouting priority srcnat"))
 
 
 def _arriving(firewall: Firewall) -> Iterator[str]:

@@ -21,6 +21,10 @@ GROUP = 1 << (7 - 1)
 # linux/netfilter/nf_tables.h: in messages about tables, chains, rules, sets, elements and objects, the table's name
 TABLE_NAME = 1
 NFT_MSG_NEWGEN = 15
+# elements of sets: clients of sticky policies, and what others put into external sets. A set that is part of a rule
+# changes only with it.
+NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM = 12, 14
+SILENT = (NFT_MSG_NEWGEN, NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM)
 OURS = TABLE.split()[1].encode() + b"\0"
 LOOK = 1.0  # seconds between looks at legacy tables
 TURN = 100  # datagrams read before the loop may do something else
@@ -105,7 +109,7 @@ class LegacyMonitor:
 def of_ours(datagram: bytes) -> Iterator[bool]:
     """Of each message, whether it is about our table."""
     for kind, _flags, _sequence, message in rtnl.split(datagram):
-        if kind >> 8 == NFTABLES and kind & 0xFF != NFT_MSG_NEWGEN:
+        if kind >> 8 == NFTABLES and kind & 0xFF not in SILENT:
             yield table_name(message) == OURS
 
 
