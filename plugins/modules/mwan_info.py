@@ -54,6 +54,11 @@ observed:
     rules: {description: Rules as C(ip rule) prints them., type: list, elements: str, returned: success}
     routes: {description: Routes as C(ip route) prints them., type: list, elements: str, returned: success}
     firewall: {description: Firewall rules., type: str, returned: success}
+    rule_counters:
+      description: New connections that each rule has taken, by name, with C(packets) and C(octets) of their first
+        packets; empty with C(classify=routing).
+      type: dict
+      returned: success
 effective:
   description: What the kernel does with it.
   returned: success

@@ -10,7 +10,7 @@ from typing import Any
 from . import layout, report
 from .desired import table_names
 from .document import Document
-from .flow import converge, open_run
+from .flow import Run, converge, open_run
 from .kernel import MAIN, Facts, IpRule, State
 from .model import RP_MODES, Settings
 from .plan import route_words
@@ -33,6 +33,7 @@ def inspect(router: Router) -> dict[str, Any]:
             "rules": report.rules_text(state, names).splitlines(),
             "routes": report.routes_text(state, names).splitlines(),
             "firewall": state.firewall,
+            "rule_counters": _counters(run),
         },
         "effective": {"rp_filter": effective_rp_filter(router, run.facts), "defaults": defaults(state, names)},
         "drift": outcome.actions,
@@ -40,6 +41,11 @@ def inspect(router: Router) -> dict[str, Any]:
         "foreign": [str(rule) for rule in overlapping(foreign, document.settings, set(names))],
         "warnings_found": list(outcome.warnings),
     }
+
+
+def _counters(run: Run) -> dict[str, dict[str, int]]:
+    found = run.port.counters() if run.stored.rules else {}
+    return {name: {"packets": packets, "octets": octets} for name, (packets, octets) in found.items()}
 
 
 def effective_rp_filter(router: Router, facts: Facts) -> dict[str, str]:
