@@ -60,7 +60,7 @@ class Serving:
         """The weights these members have among each other, with half the weight for a degraded one that asks for it."""
         followed = self.health.weights.get(policy.name, {}) if policy.follows_counts else {}
         whole = [followed.get(member.link) or self.document.weight(policy, member.link) for member in members]
-        halved = [self._halved(member.link) for member in members]
+        halved = [self._halved(member.link) and not followed for member in members]
         if all(halved) or not any(halved):
             return whole
         return fitted([weight if half else 2 * weight for weight, half in zip(whole, halved)])

@@ -57,6 +57,7 @@ def build(picture: Picture) -> dict[str, Any]:
         "policies": {
             name: {**vars(spread), "default": name == picture.document.default_policy} for name, spread in found.items()
         },
+        "balance": (picture.prober or {}).get("balance"),
         "warnings": list(picture.desired.warnings),
     }
 
@@ -238,6 +239,8 @@ def _notes(status: Mapping[str, Any], now: float) -> Iterator[str]:
     if prober["stuck"]:
         yield f"The router could not be brought to what is declared: {prober['stuck']}"
         yield "Shares and policies are shown as they should be; what the kernel does may differ (see `mwanctl diff`)."
+    if status["balance"] and not status["balance"]["running"]:
+        yield "The helper of least_connections (mwan-balance) does not answer: connections are spread by weight."
     yield from (f"warning: {warning}" for warning in status["warnings"])
 
 

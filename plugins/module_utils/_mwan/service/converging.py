@@ -122,7 +122,8 @@ class Converging:
     def _health(self) -> Health:
         """The latest, with the operator's word of now, as every other run has it."""
         word = self._latest.health_document if self._latest else None
-        return Health.parse(word).drained(store.load_drained(self._router.files))
+        weights = self._latest.health.weights if self._latest else {}
+        return replace(Health.parse(word).drained(store.load_drained(self._router.files)), weights=weights)
 
     def _store_health(self) -> list[str]:
         """Returns what went wrong: that is told, but what follows has the health from us."""

@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ..document import Document
 from ..errors import KernelError
 from ..events import Event
 from ..store import declared_text
-from ..traffic import Connections, links_traffic, octets
+from ..traffic import Connections, links_traffic
 from ..watch.judge import Change, Watch
 from ..watch.settings import ProbeSettings
 from . import status, wording
@@ -31,10 +32,11 @@ from .counters import Counters
 from .equipment import Equipment
 from .following import gone, readiness
 from .ground import Ground
-from .load import Loads, rated
+from .load import Loads
 from .overlay import Overlay
 from .passes import Passes
 from .probing import Probing, Way
+from .reweighting import Reweighting
 from .schedule import Schedule
 from .teller import Teller
 from .telling import Telling
@@ -67,9 +69,11 @@ class Daemon:
         self._ground = Ground(equipment.eyes, equipment.open_monitor, self, loop)
         self._passes = Passes(equipment.perform, self._pass_ended, loop)
         journal, manager = equipment.journal, equipment.manager
-        self._telling = Telling(journal, self._tell)
-        self._balancing = Balancing(equipment.balancer, equipment.files, journal, loop)
         self._teller = Teller(journal, manager, equipment.events, equipment.hooks, self._counters, self._summary)
+        self._telling = Telling(journal, self._tell, self._teller.trouble)
+        self._balancing = Balancing(equipment.balancer, equipment.files, journal, loop)
+        trouble = partial(self._teller.trouble, "counts")
+        self._reweighting = Reweighting(equipment.files, equipment.count, self._overlay, self._reweighted, trouble)
         self._loads, self._connections = Loads(), Connections()
         self._alarm: asyncio.TimerHandle | None = None
         # when the loop was to wake up next, to look at the files, and when it gave a sign of life
@@ -84,6 +88,7 @@ class Daemon:
         """Raises OSError and KernelError for what the process cannot do without."""
         self._ground.start()
         self._configuration.load()
+        self._reweighting.load()
         if self._configuration.problem:
             self._tell("reload_failed", reason=self._configuration.problem)
         now = self._loop.time()
@@ -234,8 +239,11 @@ class Daemon:
     def _every_second(self, now: float) -> None:
         if self._configuration.is_new():
             self._read_files()
-        self._weigh(now)
+        for name, share in self._loads.read(self._configuration.document.links, self._equipment.files, now).items():
+            if name in self._ground.links:
+                self._watch.load(name, share)
         self._balancing.look()
+        self._reweighting.look(self._configuration.document, self._ground.links, now)
         self._equipment.manager.again()
         self._sign(now)
 
@@ -248,14 +256,6 @@ class Daemon:
                 return
             self._signed = now
             self._equipment.manager.say(WATCHDOG=1)
-
-    def _weigh(self, now: float) -> None:
-        """Tell the watch how full the links are."""
-        links = rated(self._configuration.document.links)
-        counters = octets(self._equipment.files) if links else {}
-        for name, share in self._loads.shares(counters, links, now).items():
-            if name in self._ground.links:
-                self._watch.load(name, share)
 
     def _decide(self) -> None:
         self._waking = False
@@ -289,15 +289,7 @@ class Daemon:
     def _overtake(self) -> None:
         """A pass that runs may wait for the router's lock, or for a program that hangs: links do not wait for that."""
         if self._passes.running and self._configuration.stored:
-            self._equipment.steer(self._order()).add_done_callback(self._overtaken)
-
-    def _overtaken(self, work: asyncio.Future[Result]) -> None:
-        result = work.result()
-        if result.actions:
-            text = f"led new connections while a run over the router lasts: {'; '.join(result.actions)}"
-            self._equipment.journal.log(wording.INFO, text, {"actions": len(result.actions)})
-        if result.trouble:
-            self._teller.trouble("steering", result.trouble)
+            self._equipment.steer(self._order()).add_done_callback(self._telling.overtaken)
 
     def _pace(self, now: float) -> None:
         for name in self._ground.links:
@@ -332,6 +324,11 @@ class Daemon:
         self._telling.ended(result, before, repair, self._passes.fighting)
         self._balancing.look()
         self._get_ready()
+        self._wake()
+
+    def _reweighted(self) -> None:
+        """Another weight is as urgent as another state: what it is to mend grows meanwhile."""
+        self._passes.ask(Reason.HEALTH, self._loop.time())
         self._wake()
 
     def _get_ready(self) -> None:

@@ -20,14 +20,15 @@ from .journal import Journal
 from .notify import Manager
 from .passes import Perform
 from .probing import MakeProbe
+from .reweighting import Count
 
 
 @dataclass(frozen=True)
 class Equipment:
     """`eyes` read the kernel's facts and are nobody else's; `perform` makes the passes over the router elsewhere.
 
-    `steer` leads new connections, and stores the health, beside a pass that runs. `balancer` is the command that starts
-    the helper of least_connections.
+    `steer` leads new connections, and stores the health, beside a pass that runs. For least_connections, `balancer` is
+    the command that starts the helper, and `count` counts connections elsewhere.
     """
 
     files: FilePort
@@ -43,6 +44,7 @@ class Equipment:
     hooks: Callable[[Callable[[str], None]], Hooks]
     version: str
     balancer: Sequence[str] = ()
+    count: Count | None = None
     control: str = CONTROL
     wall: Callable[[], float] = time.time
     random: Callable[[], float] = random

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How much of what a link can carry is in use. Pure."""
+"""How much of what a link can carry is in use."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..model import Link
+from ..ports import FilePort
+from ..traffic import octets
 
 Octets = Mapping[str, Mapping[str, int]]
 
@@ -36,6 +38,11 @@ class Loads:
         self._since = float("-inf")
         self._counters: Octets = {}
         self._latest: dict[str, float] = {}
+
+    def read(self, links: Iterable[Link], files: FilePort, now: float) -> dict[str, float]:
+        """As shares(), by the counters of this moment; where no link has a rate, nothing is read."""
+        found = rated(links)
+        return self.shares(octets(files) if found else {}, found, now)
 
     def shares(self, counters: Octets, links: Mapping[str, Rated], now: float) -> dict[str, float]:
         """Share of the rate in use in the busier direction since the last call or the one before, whichever is more:

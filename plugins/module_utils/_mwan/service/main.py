@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 from .. import host, local, netlink, store
+from ..balance.tracking import open_connections
 from ..errors import KernelError
 from ..events import Watched
 from ..firewall.nftables import Runner
@@ -138,6 +139,7 @@ def _equipment(
         events=events,
         hooks=Hooks,
         version=version,
+        count=lambda mask: loop.run_in_executor(None, open_connections, mask),
     )
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from . import wording
@@ -13,10 +14,10 @@ from .journal import Journal
 
 
 class Telling:
-    """`tell` takes an event's kind and its fields."""
+    """`tell` takes an event's kind and its fields, `lasting` the kind of a trouble that lasts and what it is."""
 
-    def __init__(self, journal: Journal, tell: Callable[..., None]) -> None:
-        self._journal, self._tell = journal, tell
+    def __init__(self, journal: Journal, tell: Callable[..., None], lasting: Callable[[str, str], None]) -> None:
+        self._journal, self._tell, self._lasting = journal, tell, lasting
         self._trouble = ""
 
     def ended(self, result: Result, before: Result, repair: bool, fighting: bool) -> None:
@@ -32,6 +33,15 @@ class Telling:
             level = wording.WARNING if repair else wording.INFO
             text = f"{what}, in {result.seconds * 1000:.0f} ms: {'; '.join(result.actions)}"
             self._journal.log(level, text, {"actions": len(result.actions)})
+
+    def overtaken(self, work: asyncio.Future[Result]) -> None:
+        """New connections were led beside a pass."""
+        result = work.result()
+        if result.actions:
+            text = f"led new connections while a run over the router lasts: {'; '.join(result.actions)}"
+            self._journal.log(wording.INFO, text, {"actions": len(result.actions)})
+        if result.trouble:
+            self._lasting("steering", result.trouble)
 
     def _troubles(self, result: Result, before: Result) -> None:
         """What fails once may be devices that come and go under the pass: it is told when it fails again."""
