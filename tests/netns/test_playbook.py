@@ -59,12 +59,14 @@ def test_playbook_during_an_outage_changes_nothing(two_links: Topology) -> None:
 
 
 def test_change_is_planned_as_it_is_done(two_links: Topology) -> None:
-    """A link that goes and a weight that changes, in check mode on a router in service."""
+    """A link that goes, a weight that changes, a forward under another name; in check mode on a router in service."""
     net = two_links
-    run_playbook(net)
+    web = {"name": "web", "protocol": "tcp", "port": 8080, "to": "192.168.101.1", "to_port": 80}
+    run_playbook(net, extra_vars={"mwan_dnat": [{**web, "source": "7.7.7.0/24", "hairpin": True}]})
     variables: dict[str, Any] = {
         "mwan_links": net.variables["mwan_links"][:1],
         "mwan_snat": net.variables["mwan_snat"][:1],
+        "mwan_dnat": [{**web, "name": "www", "link": "isp_a", "protocol": ["tcp", "udp"]}],
         "mwan_policies": [{"name": "balanced", "members": [{"link": "isp_a"}], "last_resort": "blackhole"}],
     }
     before = snapshot(net.router)
