@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import apply, cost, failover, forwarding, hitless, outages, probing, reaction
+from . import apply, cost, failover, forwarding, hitless, outages, probing, reaction, spread
 from .figures import Table
 
 BENCHES: dict[str, Callable[[bool], list[Table]]] = {
@@ -24,6 +24,7 @@ BENCHES: dict[str, Callable[[bool], list[Table]]] = {
     "failover": failover.measure,
     "reaction": reaction.measure,
     "cost": cost.measure,
+    "spread": spread.measure,
 }
 
 
