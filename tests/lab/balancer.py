@@ -76,11 +76,11 @@ def enlist(host: Host, links: Mapping[str, tuple[int, int]], policy: str = "bala
 
 
 @contextmanager
-def queued(host: Host, match: str = "-i lan0", foreign: int = 0, number: int = QUEUE) -> Iterator[None]:
+def queued(host: Host, foreign: int = 0) -> Iterator[None]:
     """Have the first packet of each forwarded connection without a pin asked for; `foreign`: bits of its mark that are
     another's."""
-    new = f"{match} -m conntrack --ctstate NEW -m connmark --mark 0/{MASK:#x} -m mark --mark 0/{MASK:#x}"
-    rules = [f"PREROUTING {new} -j NFQUEUE --queue-num {number} --queue-bypass"]
+    new = f"-i lan0 -m conntrack --ctstate NEW -m connmark --mark 0/{MASK:#x} -m mark --mark 0/{MASK:#x}"
+    rules = [f"PREROUTING {new} -j NFQUEUE --queue-num {QUEUE} --queue-bypass"]
     if foreign:
         rules.insert(0, f"PREROUTING {new} -j MARK --or-mark {foreign:#x}")
     for rule in rules:

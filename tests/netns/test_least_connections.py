@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from _mwan.firewall.iptables import Iptables
 from lab.balance import counted, counting, policy
-from lab.balancer import MASK, PATH, QUEUE, Balancer, enlist, queued
+from lab.balancer import MASK, QUEUE, Balancer, enlist, queued
 from lab.engine import Engine
 from lab.prober import Prober
 from lab.probes import bindings
@@ -167,9 +167,8 @@ def balance(prober: Prober) -> dict[str, Any]:
 def test_clients_connect_whatever_becomes_of_the_helper(two_links: Topology) -> None:
     net = two_links
     with Engine(net, "iptables") as engine, EchoServer(net.server), AccessLogServer(net.server):
-        engine.apply(mwan_classify="marks", mwan_policies=[policy("isp_a", "isp_b", algorithm="least_connections")])
-        number = json.loads(net.router.run(["cat", PATH]).stdout)["queues"][0]["queue"]
-        with Prober(net.router) as prober, queued(net.router, number=number):
+        engine.settle(mwan_classify="marks", mwan_policies=[policy("isp_a", "isp_b", algorithm="least_connections")])
+        with Prober(net.router) as prober:
             until(lambda: balance(prober).get("running"))
             for times, sign in enumerate((signal.SIGKILL, signal.SIGSTOP), 1):
                 with fetching(net) as result:
@@ -190,6 +189,30 @@ def test_clients_connect_whatever_becomes_of_the_helper(two_links: Topology) -> 
         assert not os.path.exists(f"/proc/{last}"), "it outlived the prober"
         assert net.spoofed() == 0
         assert fetch_many(net.client, 20).failures == []
+
+
+def test_weights_follow_the_counts_without_a_helper(two_links: Topology, backend: str) -> None:
+    """A link that has too few connections gets nearly all new ones; no run of a playbook takes that back."""
+    net = two_links
+    follows = {"algorithm": "least_connections", "least_connections": {"method": "weights", "interval": 1}}
+    with Engine(net, backend) as engine, EchoServer(net.server), AccessLogServer(net.server):
+        engine.apply(mwan_policies=[policy("isp_a")], mwan_default_policy="balanced")
+        with flows(net, 40), Prober(net.router):
+            engine.apply(mwan_policies=[policy("isp_a", "isp_b", **follows)])
+            until(lambda: weights(net).get("isp_b", 0) > 8 * weights(net).get("isp_a", 1000))
+            until(lambda: f"weight {weights(net)['isp_b']}" in net.router.ip("route show table mwan_balanced"))
+            fetched = fetch_many(net.client, 40)
+            assert (fetched.sources[net.sources["isp_b"]] > 30, fetched.failures) == (True, [])
+            assert engine.apply(check=True).actions == []
+            with flows(net, 40):
+                until(lambda: not weights(net))
+                assert engine.apply(check=True).actions == []
+
+
+def weights(net: Topology) -> dict[str, int]:
+    """Those that are other than declared."""
+    text = net.router.run("cat /run/mwan/weights.json", check=False).stdout
+    return dict(json.loads(text)["policies"]["balanced"]) if text else {}
 
 
 def chosen(prober: Prober) -> Counter[str]:
