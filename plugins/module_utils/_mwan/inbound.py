@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Mapping
+from typing import Optional
 
 from .document import Document
 from .firewall.inbound import DestinationNat
@@ -15,7 +16,7 @@ from .kernel import Facts
 from .resolve import ResolvedLink, resolve
 
 # a link, and an address that connections come to over it; no link: from elsewhere
-_Entry = tuple[ResolvedLink | None, str]
+_Entry = tuple[Optional[ResolvedLink], str]
 
 
 class Inbound:
