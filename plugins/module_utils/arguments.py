@@ -171,3 +171,24 @@ def rp_filter() -> Spec:
         "src_valid_mark": {"type": "bool", "default": True},
         "blackhole": {"type": "list", "elements": "str", "default": []},
     }
+
+
+def path() -> Spec:
+    """A connection that is asked about."""
+    return {
+        "destination": {"type": "str", "required": True},
+        "source": {"type": "str"},
+        "device": {"type": "str"},
+        "protocol": {"type": "str", "choices": list(PROTOCOLS)},
+        "source_port": {"type": "int"},
+        "destination_port": {"type": "int"},
+        "dscp": {"type": "str"},
+        "mark": {"type": "str"},
+        "mac": {"type": "str"},
+        "local": {"type": "bool", "default": False},
+        "user": {"type": "str"},
+        "group": {"type": "str"},
+        "cgroup": {"type": "str"},
+        "at": {"type": "str"},
+        "down": {"type": "list", "elements": "str", "default": []},
+    }

@@ -9,12 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from _mwan import explain
 from _mwan.console import explain as words
 from _mwan.desired import compile_state
 from _mwan.document import Document
 from _mwan.errors import InputError
-from _mwan.explain import Question, View
+from _mwan.explain import Question, View, explain
 from _mwan.health import Health
 from _mwan.kernel import LOCAL, MAIN, Facts, IpRule, Nexthop, Route, Surroundings
 from unit.worlds import ADDRESSES, TWO_LINKS, facts
@@ -50,8 +49,7 @@ def view(
 
 
 def ask(seen: View, **asked: Any) -> dict[str, Any]:
-    question = Question.parse({"to": "7.7.7.7", **{name.rstrip("_"): value for name, value in asked.items()}})
-    return explain.explain(question, seen)
+    return explain(Question.parse({"destination": "7.7.7.7", **asked}), seen)
 
 
 def shares(answer: Mapping[str, Any]) -> dict[str, float]:
@@ -62,11 +60,11 @@ def seen_as(answer: Mapping[str, Any]) -> dict[str, str]:
     return {way["link"]: way["seen_as"] for way in answer["ways"]}
 
 
-CLIENT = {"from_": "192.168.101.1"}
+CLIENT = {"source": "192.168.101.1"}
 
 
 def test_a_client_goes_by_the_default_policy() -> None:
-    answer = ask(view(), **CLIENT, port=443)
+    answer = ask(view(), **CLIENT, destination_port=443)
     assert answer["policy"] == "balanced"
     assert answer["outcome"] == "forwarded"
     assert shares(answer) == {"isp_a": 0.75, "isp_b": 0.25}
@@ -76,8 +74,8 @@ def test_a_client_goes_by_the_default_policy() -> None:
 
 
 def test_a_rule_that_matches_decides_and_one_that_does_not_says_why() -> None:
-    voip = {**CLIENT, "protocol": "udp", "port": 5060}
-    assert shares(ask(view(), **{**voip, "from_": "192.168.101.70"})) == {"isp_b": 1.0}
+    voip = {**CLIENT, "protocol": "udp", "destination_port": 5060}
+    assert shares(ask(view(), **{**voip, "source": "192.168.101.70"})) == {"isp_b": 1.0}
     missed = ask(view(), **voip)
     rule = next(rule for rule in missed["rules"] if rule["name"] == "rule voip")
     assert rule["result"] == "asks for from 192.168.101.64/26"
@@ -110,10 +108,10 @@ def test_links_that_take_none_are_told_with_the_reason(
 def test_a_link_that_is_named_is_used_though_it_is_down_and_that_is_told() -> None:
     wish = {**TWO_LINKS, "rules": [{"name": "web", "protocol": "tcp", "destination_port": "80", "link": "isp_b"}]}
     seen = view(wish, {"isp_b": "down"}, reasons={"isp_b": "no answer"})
-    answer = ask(seen, **CLIENT, port=80)
+    answer = ask(seen, **CLIENT, destination_port=80)
     assert shares(answer) == {"isp_b": 1.0}
     assert "isp_b is down: no answer; it goes there all the same" in answer["notes"]
-    assert not any("isp_b" in note for note in ask(seen, **CLIENT, port=443)["notes"])
+    assert not any("isp_b" in note for note in ask(seen, **CLIENT, destination_port=443)["notes"])
 
 
 def test_a_weight_of_nothing_is_a_reason() -> None:
@@ -165,11 +163,11 @@ def test_the_second_look_is_told_where_it_leads_elsewhere() -> None:
 
 
 def test_what_comes_in_by_a_link_is_pinned_to_it() -> None:
-    answer = ask(view(), from_="7.7.7.9", in_="wan2", to="192.168.101.1", port=80)
+    answer = ask(view(), source="7.7.7.9", device="wan2", destination="192.168.101.1", destination_port=80)
     assert answer["pinned"] == "isp_b"
     assert [(way["link"], way["device"]) for way in answer["ways"]] == [(None, "lan0")]
     assert "replies leave by isp_b" in answer["notes"][0]
-    near = ask(view(), from_="6.6.6.9", in_="wan2", to="192.168.101.1", port=80)
+    near = ask(view(), source="6.6.6.9", device="wan2", destination="192.168.101.1", destination_port=80)
     assert near["pinned"] is None, "a neighbour on the link's own network is answered directly"
 
 
@@ -181,7 +179,7 @@ def test_a_shared_device_is_told_apart_by_the_gateway() -> None:
     assert {way["link"]: way["gateway"] for way in answer["ways"]} == {"r1": "192.168.100.1", "r2": "192.168.100.2"}
     assert seen_as(answer) == {"r1": "192.168.101.1", "r2": "192.168.100.100"}
     assert answer["notes"][1:] == ["no source NAT of r1 is for 192.168.101.1: it leaves with this address"]
-    assert "r1 or r2" in ask(view(wish), from_="7.7.7.9", in_="seg0", to="192.168.101.1")["notes"][0]
+    assert "r1 or r2" in ask(view(wish), source="7.7.7.9", device="seg0", destination="192.168.101.1")["notes"][0]
 
 
 def test_rules_of_others_that_cannot_be_followed_are_named() -> None:
@@ -197,40 +195,47 @@ def test_rules_of_one_purpose_are_told_as_one() -> None:
     rules = ask(view(THREE), **CLIENT)["rules"]
     assert [(rule["name"], rule["count"]) for rule in rules if "count" in rule] == [
         ("pinned connections", 3),
-        ("sent from a link's address", 7),
+        ("sent from a link's address or device", 7),
     ]
-    own = ask(view(THREE), from_="6.6.6.6")["rules"]
+    own = ask(view(THREE), source="6.6.6.6")["rules"]
     assert own[-1]["name"] == "from an address of isp_b"
 
 
 @pytest.mark.parametrize(
     ("asked", "option"),
     [
-        ({"to": "7.7.7"}, "--to"),
-        ({"to": "7.7.7.7", "from": "x"}, "--from"),
-        ({"to": "7.7.7.7", "from": "8.8.4.4"}, "--from"),
-        ({"to": "7.7.7.7", "from": "8.8.4.4", "in": "eth9"}, "--in"),
-        ({"to": "7.7.7.7", "protocol": "ipx"}, "--protocol"),
-        ({"to": "7.7.7.7", "protocol": "icmp", "port": 8}, "--protocol"),
-        ({"to": "7.7.7.7", "port": "http"}, "--port"),
-        ({"to": "7.7.7.7", "source-port": "70000"}, "--source-port"),
+        ({"destination": "7.7.7"}, "--to"),
+        ({"destination": None}, "--to"),
+        ({"source": "x"}, "--from"),
+        ({"source": "8.8.4.4"}, "--from"),
+        ({"source": "8.8.4.4", "device": "eth9"}, "--in"),
+        ({"source": "8.8.4.4", "local": True}, "--from"),
+        ({"device": "lan0", "user": "proxy"}, "--in"),
+        ({"mac": "02:00:00:00:00:01", "local": True}, "--mac"),
+        ({"protocol": "ipx"}, "--protocol"),
+        ({"protocol": "icmp", "destination_port": 8}, "--protocol"),
+        ({"destination_port": "http"}, "--port"),
+        ({"source_port": "70000"}, "--source-port"),
+        ({"user": "nobody_here"}, "--user"),
+        ({"at": "noon"}, "--at"),
+        ({"dscp": "gold"}, "--dscp"),
     ],
 )
 def test_bad_questions_are_refused_in_the_words_of_the_command_line(asked: dict[str, Any], option: str) -> None:
     with pytest.raises(InputError) as refused:
-        explain.explain(Question.parse(asked), view())
+        ask(view(), **asked)
     assert refused.value.option == option
 
 
 def test_the_answer_in_words() -> None:
-    text = "\n".join(words.lines(ask(view(THREE, {"isp_a": "down"}), **CLIENT, port=443), 120))
+    text = "\n".join(words.lines(ask(view(THREE, {"isp_a": "down"}), **CLIENT, destination_port=443), 120))
     for part in (
         "from 192.168.101.1 to 7.7.7.7 (tcp to port 443), arriving on lan0",
         "1999  default policy",
-        "Policy balanced, tier 1:",
+        "Policy balanced, multipath, tier 1:",
         "isp_b  100 %  wan2    6.6.6.1  6.6.6.6",
         "isp_a takes none: down",
         "lte takes none: tier 2",
     ):
         assert part in text
-    assert "It is for the router itself." in words.lines(ask(view(), to="6.6.6.6"))
+    assert "It is for the router itself." in words.lines(ask(view(), destination="6.6.6.6"))

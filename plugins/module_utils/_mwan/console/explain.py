@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from . import table, words
 from .table import Column
 
 RULE_COLUMNS = (Column("AT", right=True), Column("RULE"), Column("RESULT"), Column("IP RULE"))
+CHOICE_COLUMNS = (Column("NO", right=True), Column("RULE"), Column("RESULT"))
 WAY_COLUMNS = (Column("LINK"), Column("SHARE", right=True), Column("DEVICE"), Column("GATEWAY"), Column("SEEN AS"))
 OUTCOMES = {
     "local": "It is for the router itself.",
@@ -28,6 +29,7 @@ def lines(answer: Mapping[str, Any], width: int = 80) -> list[str]:
     return [
         *table.paragraphs([_packet(answer["packet"])], width),
         "",
+        *_choices(answer["classified"], width),
         *rules,
         "",
         *_verdict(answer, width),
@@ -41,9 +43,12 @@ def _packet(packet: Mapping[str, Any]) -> str:
     origin = "the router itself" if device == "lo" else source or "any host"
     if device == "lo" and source:
         origin += f" ({source})"
+    marks = [f"{name} {packet[name]}" for name in ("user", "group", "cgroup", "mac") if packet[name]]
+    marks += [f"dscp {packet['dscp']}"] if packet["dscp"] else []
+    marks += [f"mark {packet['mark']}"] if packet["mark"] != "0x0" else []
     ports = [f"from port {packet['source_port']}"] if packet["source_port"] else []
     ports += [f"to port {packet['destination_port']}"] if packet["destination_port"] else []
-    what = " ".join([packet["protocol"] or "any protocol", *ports])
+    what = ", ".join([" ".join([packet["protocol"] or "any protocol", *ports]), *marks])
     arrival = "" if device == "lo" else f", arriving on {device}"
     return f"A new connection from {origin} to {packet['destination']} ({what}){arrival}"
 
@@ -53,10 +58,19 @@ def _rule(rule: Mapping[str, Any]) -> dict[str, str]:
     return {"AT": str(rule["priority"]), "RULE": name, "RESULT": rule["result"], "IP RULE": rule["rule"] or ""}
 
 
+def _choices(classified: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+    """What the firewall asked; nothing where it did not."""
+    rows = [{"NO": str(item["position"] or ""), "RULE": item["name"], "RESULT": item["result"]} for item in classified]
+    return [*table.render(CHOICE_COLUMNS, rows, width), ""] if rows else []
+
+
 def _verdict(answer: Mapping[str, Any], width: int) -> Iterator[str]:
+    if answer["rule"]:
+        kind, name = next(iter(answer["rule"]["target"].items()))
+        yield f"Rule {answer['rule']['name']}: {kind} {name}"
     policy, tier = answer["policy"], answer["tier"]
     if policy and answer["ways"]:
-        yield f"Policy {policy}, tier {tier}:"
+        yield f"Policy {policy}, {answer['algorithm']}, tier {tier}:"
     elif policy:
         yield f"Policy {policy}: no link can take it; last resort: {answer['last_resort']}"
     if answer["outcome"] != "forwarded":

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .. import store, traffic
+from .. import flow, store, traffic
 from ..desired import compile_state
 from ..document import Document
 from ..drains import check_link
-from ..errors import KernelError
-from ..explain import View
+from ..errors import InputError, KernelError
+from ..explain import Question, View, explain
 from ..health import Health
 from ..ports import FilePort, Router
 from . import control
@@ -44,17 +44,40 @@ def picture(router: Router, connections: traffic.Connections, now: float) -> Pic
     )
 
 
-def view(router: Router, down: Sequence[str] = ()) -> View:
+def answer(router: Router, question: Question, down: Sequence[str], option: str) -> dict[str, Any]:
+    """Where the connection would go, with some links down; raises InputError (of `option`: the links) and KernelError.
+
+    An answer about what should be is worth less where something else is, and that is told with it.
+    """
+    found = explain(question, view(router, question, down, option))
+    return {**found, "notes": [*found["notes"], *_drifted(router)]}
+
+
+def view(router: Router, question: Question, down: Sequence[str], option: str) -> View:
     """The router as it shall be now, or would be with some links down; raises InputError and KernelError."""
     document, health = store.load_document(router.files), store.load_health(router.files)
     for name in down:
-        check_link(document, "--down", name)
+        check_link(document, option, name)
     asked = dict.fromkeys(down, "down")
     health = replace(health, states={**health.states, **asked})
     facts = router.facts(document)
-    desired = compile_state(document, facts, health)
-    reasons = {**_reasons(router.files, health), **dict.fromkeys(asked, "as asked")}
-    return View(document, desired, facts, health, router.routing.surroundings(), reasons)
+    return View(
+        document=document,
+        desired=compile_state(document, facts, health),
+        facts=facts,
+        health=health,
+        surroundings=router.routing.surroundings(),
+        reasons={**_reasons(router.files, health), **dict.fromkeys(asked, "as asked")},
+        accounts=router.look_up(question.wanted()),
+    )
+
+
+def _drifted(router: Router) -> list[str]:
+    try:
+        drifted = flow.converge(router, lambda stored: stored, check=True, strict=False).changed
+    except (InputError, KernelError) as exc:
+        return [f"whether the router is as it should be cannot be told: {exc}"]
+    return ["the router is not as it should be (see 'mwanctl diff'); this is how it should be"] if drifted else []
 
 
 def _prober() -> tuple[Mapping[str, Any] | None, str | None]:
