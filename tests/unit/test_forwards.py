@@ -292,6 +292,8 @@ ONE_OF_EACH = Firewall(
 
 def test_nftables_has_a_map_for_each_form() -> None:
     lines = [line.strip() for line in nftables.render(ONE_OF_EACH).splitlines()]
+    hooks = [number for number, line in enumerate(lines) if line.startswith("type nat hook")]
+    assert [lines[number + 1] for number in hooks] == ["meta nfproto != ipv4 return"] * 3
     assert [line for line in lines if "dnat ip to" in line] == [
         'iifname "seg0" ct mark & 0x00003f00 == 0x00000200 dnat ip to ip daddr map { '
         "192.168.100.100 : 192.168.101.10 }",

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from .inbound import DestinationNat, Return, returns
 from .model import Firewall
-from .nftables_text import Chain
+from .nftables_text import ONLY_IPV4, Chain
 
 ANYONE = "0.0.0.0/0"
 # dstnat is a name in prerouting only
@@ -38,11 +38,13 @@ def chains(firewall: Firewall) -> Iterator[Chain]:
         return
     elsewhere = [forward for forward in firewall.dnat if forward.device is None]
     hook = "type nat hook {}; policy accept;"
-    yield Chain("port_forwards", (*_arriving(firewall), *_inside(firewall)), hook.format("prerouting priority dstnat"))
+    arriving = (ONLY_IPV4, *_arriving(firewall), *_inside(firewall))
+    yield Chain("port_forwards", arriving, hook.format("prerouting priority dstnat"))
     if elsewhere:
-        yield Chain("own_forwards", tuple(_maps("", elsewhere)), hook.format(f"output priority {OUTPUT_PRIORITY}"))
+        own = (ONLY_IPV4, *_maps("", elsewhere))
+        yield Chain("own_forwards", own, hook.format(f"output priority {OUTPUT_PRIORITY}"))
     if returned := returns(elsewhere):
-        yield Chain("hairpin", tuple(_sources(returned)), hook.format("postrouting priority srcnat"))
+        yield Chain("hairpin", (ONLY_IPV4, *_sources(returned)), hook.format("postrouting priority srcnat"))
 
 
 def _arriving(firewall: Firewall) -> Iterator[str]:

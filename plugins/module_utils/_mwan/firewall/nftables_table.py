@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator
 from . import nftables_choices, nftables_dnat, nftables_sticky
 from .model import Firewall, FirewallLink, Reset, SourceNat
 from .nftables_live import Contents
-from .nftables_text import COUNTER, Chain, elements, written
+from .nftables_text import COUNTER, ONLY_IPV4, Chain, elements, written
 
-ONLY_IPV4 = "meta nfproto != ipv4 return"
 TO_BE_RESET = "tcp flags & rst == 0x0 ct direction original ct status seen-reply"
 # Others may fill in networks, and addresses for a time.
 EXTERNAL = ("type ipv4_addr", "flags interval,timeout")

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 TABLE = "inet mwan"
 INDENT = "    "
+# the table is of family inet, and nothing of ours is for IPv6
+ONLY_IPV4 = "meta nfproto != ipv4 return"
 # begins the names of counters, and of chains that count: the name of their rule follows
 COUNTER = "rule_"
 
