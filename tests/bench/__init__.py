@@ -11,4 +11,5 @@ failover    from a failure to its detection and to the clients' next answer, bes
 reaction    from the kernel's message to the replaced route
 cost        CPU time, memory and descriptors of the whole prober, beside loops of ping
 spread      how each algorithm spreads connections over links, and whose link changes when one goes and comes back
+queue       least_connections: asking for each connection beside the kernel's own choice, and how well it balances
 """
