@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -88,6 +89,36 @@ def test_hosts_are_reached_and_see_who_asks(backend: str) -> None:
             assert snapshot(net.router) == before
             engine.settle(mwan_dnat=[])
             assert knock(net.server, tcp("5.5.5.5", 80), tcp("5.5.5.5", 4000, FRIEND)) == [REFUSED, *seen(OTHER, 4000)]
+
+
+def combinations() -> list[dict[str, Any]]:
+    """Every form of a forward, on ports of its own, three for each."""
+    forms = product(
+        ({"protocol": "tcp"}, {"protocol": ["udp", "sctp", "dccp"]}),
+        ({}, {"link": "isp_b"}, {"address": ROUTED}),
+        ({}, {"to": f"{HOST}-192.168.101.3"}),
+        ({}, {"to_port": "7"}, {"to_port": "80-82"}),
+        ({}, {"source": [FRIEND, "10.0.0.0/8"]}),
+        ({}, {"hairpin": True}),
+    )
+    merged = ({key: value for part in parts for key, value in part.items()} for parts in forms)
+    return [forward(f"f{n}", f"{1000 + 3 * n}-{1002 + 3 * n}", **form) for n, form in enumerate(merged)]
+
+
+def test_every_form_beside_every_other(two_links: Topology, backend: str) -> None:
+    net, forwards = two_links, combinations()
+    with Engine(net, backend) as engine, Doors(net.client, [HOST], [7, *range(80, 83)]):
+        engine.apply(mwan_dnat=forwards)
+        assert engine.dnat().actions == []
+        told = [item for item in forwards if item["protocol"] == "tcp" and "-" not in item["to"]]
+        asked, expected = [], []
+        for item in told:
+            if "to_port" in item and item.get("address") != ROUTED:
+                last = int(item["port"].partition("-")[2])
+                asked.append(tcp("6.6.6.6", last, FRIEND))
+                expected += seen(HOST, 7 if item["to_port"] == "7" else 82)
+        assert len(asked) == 16
+        assert knock(net.server, *asked) == expected
 
 
 def test_changes_leave_connections_alone(two_links: Topology, backend: str) -> None:

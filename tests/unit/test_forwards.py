@@ -10,7 +10,7 @@ from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
-from _mwan import changes
+from _mwan import changes, inspection
 from _mwan.desired import Desired, compile_state
 from _mwan.document import Document
 from _mwan.errors import InputError
@@ -253,6 +253,12 @@ def test_a_link_that_goes_keeps_its_forwards_until_it_is_gone() -> None:
     assert new.keeping(new) == new
     moved = compiled(WEB, links=[{**A, "device": "wan2", "gateway": "6.6.6.1"}]).firewall
     assert {(nat.device, nat.address) for nat in moved.keeping(new).dnat} >= {("wan1", "5.5.5.5"), ("wan2", "6.6.6.6")}
+
+
+def test_they_are_told_with_all_that_is_declared() -> None:
+    router = ModelRouter(facts())
+    apply(router, {"links": [A, B], "dnat": [WEB]})
+    assert inspection.inspect(router.ports)["desired"]["dnat"] == [{**WEB, "protocol": ["tcp"]}]
 
 
 # changes
