@@ -9,7 +9,6 @@ Each test moves its own process into a fresh network namespace and back; namespa
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import fcntl
 import os
@@ -27,8 +26,7 @@ from _mwan.errors import KernelError
 from _mwan.firewall import iptables, xtables_lock
 from _mwan.firewall.iptables import Iptables, legacy_in_use
 from _mwan.firewall.model import Firewall, FirewallLink, SourceNat
-
-CLONE_NEWNET = 0x40000000
+from lab.inside import namespace, network_capabilities_only
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
@@ -72,54 +70,11 @@ COMMIT
 """
 
 
-def _call(function, *arguments):
-    if function(*arguments) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
-@contextlib.contextmanager
-def namespace():
-    """Put this process into a new network namespace, and back."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    home = os.open("/proc/self/ns/net", os.O_RDONLY)
-    try:
-        _call(libc.unshare, CLONE_NEWNET)
-        try:
-            yield
-        finally:
-            _call(libc.setns, home, CLONE_NEWNET)
-    finally:
-        os.close(home)
-
-
 @pytest.fixture(autouse=True)
 def netns(monkeypatch, tmp_path):
     monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "xtables.lock"))
     with namespace():
         yield
-
-
-@contextlib.contextmanager
-def network_capabilities_only(lock):
-    """Put this process under another user with CAP_NET_ADMIN and CAP_NET_RAW, for whom the lock file is prepared."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    version, capabilities = 0x20080522, 1 << 12 | 1 << 13  # linux/capability.h
-    header, data = (ctypes.c_uint32 * 2)(version, 0), (ctypes.c_uint32 * 6)()
-    lock.touch()
-    os.chown(lock, 65534, 65534)
-    groups = os.getgroups()
-    os.setgroups([])
-    os.setegid(65534)
-    os.seteuid(65534)
-    try:
-        _call(libc.capget, header, data)
-        data[0] = capabilities
-        _call(libc.capset, header, data)
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
 
 
 def run(*command, **options):
