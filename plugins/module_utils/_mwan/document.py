@@ -211,13 +211,15 @@ class Document:
         return [policy for policy in self.policies if any(member.link == link for member in policy.members)]
 
     def routed_rules(self) -> list[Rule]:
-        """The rules that policy routing has a rule for; by marks, those of the router's own traffic that it can tell.
+        """The rules that policy routing has a rule for."""
+        return [rule for rule in self.rules if self.is_routed(rule)]
+
+    def is_routed(self, rule: Rule) -> bool:
+        """By marks, only rules for the router's own traffic are, and of those what policy routing can tell.
 
         Its source address is chosen when it is first routed, so what is known by then decides best there.
         """
-        if not self.settings.by_marks:
-            return list(self.rules)
-        return [rule for rule in self.rules if rule.own and not set(rule.needs_marks()) - {"target"}]
+        return not self.settings.by_marks or (rule.own and not set(rule.needs_marks()) - {"target"})
 
     def probe_settings(self) -> dict[str, ProbeSettings]:
         """How each link is watched, by name: what it declares, over what all do, over the defaults.
