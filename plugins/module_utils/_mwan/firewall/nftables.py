@@ -14,13 +14,16 @@ from ..errors import KernelError
 from .model import Firewall
 from .nftables_live import transaction
 from .nftables_table import contents, render
-from .nftables_text import COUNTER, TABLE
+from .nftables_text import COUNTER, TABLE, Means
 
 __all__ = ["TABLE", "Nftables", "Runner", "render"]
 
 SBIN = ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 # is there where the kernel was built with IPsec (net/xfrm/xfrm_sysctl.c); without it, matching it is refused
 XFRM = "/proc/sys/net/core/xfrm_acq_expires"
+# systemd's hybrid layout: control groups of version 2 beside those of version 1 (cgroups(7))
+UNIFIED = "unified/"
+HYBRID = f"/sys/fs/cgroup/{UNIFIED}cgroup.controllers"
 COUNTED = re.compile(rf'counter "?{COUNTER}(\w+)"? {{\s+packets (\d+) bytes (\d+)')
 NO_QUEUE = (
     "this kernel's nftables may have no queues; declare least_connections: {method: weights} for the policy, or "
@@ -39,7 +42,7 @@ class Nftables:
     def __init__(self, run: Runner) -> None:
         self._run = run
         self._nft = shutil.which("nft", path=SBIN)
-        self._ipsec = os.path.exists(XFRM)
+        self._means = Means(ipsec=os.path.exists(XFRM), cgroups=UNIFIED if os.path.exists(HYBRID) else "")
 
     def unavailable(self) -> str | None:
         if not self._nft:
@@ -48,7 +51,7 @@ class Nftables:
         return None if status == 0 else f"nft cannot list tables: {err.strip()}"
 
     def render(self, firewall: Firewall) -> str:
-        return render(firewall, self._ipsec)
+        return render(firewall, self._means)
 
     def listing(self) -> str:
         """Without the content of named sets: clients come and go there, and what others fill in is theirs."""
@@ -71,7 +74,7 @@ class Nftables:
         raise KernelError("nft list table", TABLE, err.strip())
 
     def replace(self, firewall: Firewall) -> None:
-        self._load(transaction(contents(firewall, self._ipsec), self.listing()))
+        self._load(transaction(contents(firewall, self._means), self.listing()))
 
     def remove(self) -> None:
         if self._nft:

@@ -17,7 +17,7 @@ from .blocks import Block, Box, compiled
 from .choices import Choice, Chooser, Classification, Condition, Way
 from .model import Firewall
 from .nftables_sticky import SOURCES, lookups
-from .nftables_text import COUNTER, Chain, elements, written
+from .nftables_text import COUNTER, Chain, Means, elements, written
 
 SELECTORS = {
     "device": "iifname",
@@ -60,13 +60,13 @@ def every_packet(firewall: Firewall) -> Iterator[tuple[str, str]]:
         yield f"0x{chooser.mark:08x}", f"goto every_{chooser.name}"
 
 
-def chains(firewall: Firewall) -> Iterator[Chain]:
+def chains(firewall: Firewall, means: Means) -> Iterator[Chain]:
     classification = firewall.classification
     if not classification:
         return
     for name, choices in (("choose", classification.forwarded), ("choose_own", classification.own)):
         if choices:
-            yield Chain(name, tuple(_lookups(choices, classification)))
+            yield Chain(name, tuple(_lookups(choices, classification, means)))
             yield from _outcomes(choices)
     for chooser in classification.choosers:
         yield from _chooser(chooser, firewall.mask)
@@ -84,10 +84,13 @@ def _marks(classification: Classification) -> set[int]:
 # what is asked
 
 
-def _lookups(choices: tuple[Choice, ...], classification: Classification) -> Iterator[str]:
+def _lookups(choices: tuple[Choice, ...], classification: Classification, means: Means) -> Iterator[str]:
     for block in compiled(choices, classification.sets):
         lookup = _lookup(block, choices)
-        yield from (f"{gate}{lookup}" for gate in _gates(block.gate))
+        if block.gate.cgroup:
+            # nft looks the number up; where it is another one, so must be this text, to be loaded again
+            yield "# {} is {}".format(*block.gate.cgroup)
+        yield from (f"{gate}{lookup}" for gate in _gates(block.gate, means))
 
 
 def _lookup(block: Block, choices: tuple[Choice, ...]) -> str:
@@ -124,9 +127,9 @@ def _outcomes(choices: Iterable[Choice]) -> Iterator[Chain]:
             yield Chain(_name(choice), (f'counter name "{COUNTER}{choice.rule}" {_target(choice)}'.rstrip(),))
 
 
-def _gates(gate: Condition) -> Iterator[str]:
+def _gates(gate: Condition, means: Means) -> Iterator[str]:
     """What comes before the lookup, or the verdict; once for each time of day."""
-    parts = [*_listed(gate), *_single(gate)]
+    parts = [*_listed(gate), *_single(gate), *_cgroup(gate, means)]
     for time in _times(gate.times):
         yield "".join(f"{part} " for part in (*parts, *time))
 
@@ -148,9 +151,12 @@ def _single(gate: Condition) -> Iterator[str]:
     if gate.mark:
         value, mask = gate.mark
         yield f"meta mark & 0x{mask:08x} == 0x{value:08x}"
+
+
+def _cgroup(gate: Condition, means: Means) -> Iterator[str]:
     if gate.cgroup:
         path, _number = gate.cgroup
-        yield f'socket cgroupv2 level {path.count("/") + 1} "{path}"'
+        yield f'socket cgroupv2 level {path.count("/") + 1} "{means.cgroups}{path}"'
 
 
 def _times(times: tuple[tuple[int, int, int], ...]) -> Iterator[list[str]]:

@@ -10,29 +10,28 @@ from collections.abc import Iterable, Iterator
 from . import nftables_choices, nftables_dnat, nftables_sticky
 from .model import Firewall, FirewallLink, Reset, SourceNat
 from .nftables_live import Contents
-from .nftables_text import COUNTER, ONLY_IPV4, Chain, elements, written
+from .nftables_text import COUNTER, ONLY_IPV4, USUAL, Chain, Means, elements, written
 
 TO_BE_RESET = "tcp flags & rst == 0x0 ct direction original ct status seen-reply"
 # Others may fill in networks, and addresses for a time.
 EXTERNAL = ("type ipv4_addr", "flags interval,timeout")
 
 
-def render(firewall: Firewall, ipsec: bool = True) -> str:
+def render(firewall: Firewall, means: Means = USUAL) -> str:
     """The table as nft reads it."""
-    return contents(firewall, ipsec).text() if firewall else ""
+    return contents(firewall, means).text() if firewall else ""
 
 
-def contents(firewall: Firewall, ipsec: bool = True) -> Contents:
-    """`ipsec`: the kernel can tell what is, or was, encrypted by it."""
+def contents(firewall: Firewall, means: Means) -> Contents:
     classification = firewall.classification
     external = {item.name: EXTERNAL for item in classification.sets if item.external}
     chains = (
         *_hooks(firewall),
-        *_dispatch(firewall, ipsec),
+        *_dispatch(firewall, means.ipsec),
         *_link_chains(firewall),
-        *nftables_choices.chains(firewall),
+        *nftables_choices.chains(firewall, means),
         *nftables_sticky.chains(firewall),
-        *_source_nat(firewall, ipsec),
+        *_source_nat(firewall, means.ipsec),
         *nftables_dnat.chains(firewall),
         *_reset_chains(firewall),
     )

@@ -16,6 +16,17 @@ ONLY_IPV4 = "meta nfproto != ipv4 return"
 COUNTER = "rule_"
 
 
+class Means(NamedTuple):
+    """What depends on the host: whether its kernel tells what is, or was, encrypted by it, and where control groups of
+    version 2 are below /sys/fs/cgroup, in which nft looks for them."""
+
+    ipsec: bool = True
+    cgroups: str = ""
+
+
+USUAL = Means()
+
+
 class Chain(NamedTuple):
     """`hook` is empty where other chains lead to it."""
 
