@@ -76,7 +76,7 @@ class Classifier:
 
     def _own_choice(self, rule: Rule, condition: Condition) -> Choice:
         """What routing tells by itself is only counted; the rest goes by the multipath route of its policy."""
-        routed = rule in self.document.routed_rules()
+        routed = self.document.is_routed(rule)
         return Choice(rule.name, condition, None if routed else self.document.mark_of(rule), own=True)
 
     def _default(self) -> Iterator[Choice]:
@@ -195,9 +195,11 @@ class Classifier:
         user = self._user(rule)
         if rule.user and user is None:
             return
+        # what is forwarded counts as root's (ip_route_input_slow), so a user alone would not tell the router's own
+        own = self.settings.by_marks or user is not None
         alike = replace(
             self._leads(priority, rule),
-            device=ITSELF if self.settings.by_marks else rule.device,
+            device=ITSELF if own else rule.device,
             protocol=PROTOCOLS[rule.protocol] if rule.protocol else None,
             user=None if user is None else (user, user),
             mark=rule.mark[0] if rule.mark else None,

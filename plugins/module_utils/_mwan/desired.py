@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import layout
 from .classify import Classifier
@@ -123,13 +123,27 @@ class _Compiler:
             )
         for address, table in self._sources():
             yield IpRule(base + layout.SOURCE, table, source=f"{address}/32")
-        for link in self.links.values():
-            if not self.document.shares_device(link.link):
-                yield IpRule(base + layout.SOURCE, self.settings.table(link.ident), out_device=link.device)
+        yield from self._bound(base)
         yield from self.classifier.rules()
         if self.document.default_policy:
             ident = self.document.policy_ident(self.document.default_policy)
             yield IpRule(base + layout.DEFAULT_POLICY, self.settings.table(ident))
+
+    def _bound(self, base: int) -> Iterator[IpRule]:
+        """What is bound to a link's device goes by that link.
+
+        Past the marks where the firewall gives own packets any: that of another link leads into its table, which has
+        no way by this device and refuses, and the kernel would take the destination to be on the device's network
+        (ip_route_output_key_hash_rcu). Main comes first all the same.
+        """
+        exclusive = [link for link in self.links.values() if not self.document.shares_device(link.link)]
+        for link in exclusive:
+            yield IpRule(base + layout.SOURCE, self.settings.table(link.ident), out_device=link.device)
+        if not self.classifier.classification().marks_own():
+            return
+        jump = IpRule(base + layout.SUPPRESS, 0, action="goto", target=base + layout.BOUND)
+        yield from (replace(jump, out_device=link.device) for link in exclusive)
+        yield IpRule(base + layout.BOUND, MAIN, suppress_default=True)
 
     def _sources(self) -> Iterator[tuple[str, int]]:
         """The table that packets from each of our addresses go by.
@@ -241,7 +255,7 @@ class _Compiler:
 
     def firewall(self) -> Firewall:
         own, classification = self._own_addresses(), self.classifier.classification()
-        mends = self._mends(own) if any(choice.mark is not None for choice in classification.own) else ()
+        mends = self._mends(own) if classification.marks_own() else ()
         return Firewall(
             self.settings.mark_mask,
             tuple(self._firewall_link(link, own) for link in self.links.values()),
@@ -251,9 +265,15 @@ class _Compiler:
         )
 
     def _mends(self, own: Mapping[str, tuple[str, ...]]) -> Iterator[SourceNat]:
-        """For what the router itself sends: its source was chosen before a mark led it to another link."""
+        """For what the router itself sends: its source was chosen before a mark led it to another link.
+
+        It may be the address of an uplink of others, where the main table leads.
+        """
+        devices = {link.device for link in self.links.values()}
+        uplinks = [item for item in self.facts.addresses if item.device in self.facts.defaults.keys() - devices]
+        chosen = {**own, "": tuple(item.address for item in uplinks)}
         for link in self.links.values():
-            others = tuple(f"{address}/32" for name, listed in own.items() if name != link.name for address in listed)
+            others = tuple(f"{item}/32" for name, listed in chosen.items() if name != link.name for item in listed)
             if link.address and not link.pending and others:
                 yield SourceNat(self.settings.mark(link.ident), link.device, others, link.address)
 

@@ -15,6 +15,7 @@ TABLE_PREFIX = "mwan_"
 SUPPRESS = 0  # main without its default routes: connected and static networks first
 MARK = 1  # pinned connections
 CHOSEN = 2  # what the firewall sends to a policy, or elsewhere than to a link
+BOUND = 99  # main again, for what is bound to a link's device and so passes over marks
 SOURCE = 100  # sockets bound to a link's address, or device
 SKIP = 199  # what is forwarded passes over the rules for the router's own traffic
 RULES = 200  # declared rules, in order

@@ -21,11 +21,13 @@ from .question import View
 UNCLEAR = "not followed"
 # rules of one purpose, and why all of them are passed
 PINNED, CHOSEN, OWN = "pinned connections", "chosen by the firewall", "sent from a link's address or device"
+BOUND = "bound to a link's device"
 KERNELS = {(0, LOCAL): "local addresses", (32766, MAIN): "main table", (32767, 253): "default table"}
 UNMET = {
     PINNED: "it is new, and has no pin",
     CHOSEN: "the firewall has not sent it there",
     OWN: "it comes from none of them",
+    BOUND: "it is bound to none of them",
 }
 LANDINGS = (layout.SKIP, layout.PASSED, layout.BEYOND)
 
@@ -96,6 +98,8 @@ class RuleWords:
             return PINNED, f"marked for {self._owner(rule)}"
         if offset == layout.CHOSEN:
             return CHOSEN, f"marked for {self._owner(rule)}"
+        if rule.out_device and offset == layout.SUPPRESS:
+            return BOUND, f"bound to {rule.out_device}"
         if offset == layout.SOURCE:
             held = "bound to the device" if rule.out_device else "from an address"
             return OWN, f"{held} of {self._owner(rule)}"
@@ -104,7 +108,7 @@ class RuleWords:
     def _alone(self, offset: int) -> str:
         if offset in LANDINGS:
             return "past the rules for the router itself" if offset != layout.BEYOND else "left alone"
-        return "connected and static networks" if offset == layout.SUPPRESS else "default policy"
+        return "connected and static networks" if offset in (layout.SUPPRESS, layout.BOUND) else "default policy"
 
     def _owner(self, rule: IpRule) -> str:
         return self.names.get(rule.table, "main").replace(layout.TABLE_PREFIX, "", 1)

@@ -120,6 +120,10 @@ class Classification:
         """The names of all rules that count, each once, in order."""
         return tuple(dict.fromkeys(choice.rule for choice in (*self.forwarded, *self.own) if choice.rule))
 
+    def marks_own(self) -> bool:
+        """Whether what the router itself sends may be led elsewhere than routing has led it."""
+        return any(choice.mark is not None for choice in self.own)
+
     def sticky(self) -> tuple[Chooser, ...]:
         return tuple(chooser for chooser in self.choosers if chooser.sticky)
 

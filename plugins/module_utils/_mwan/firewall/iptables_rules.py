@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from . import iptables_choices, iptables_dnat
+from .choices import Classification
 from .model import Firewall, FirewallLink, Reset, SourceNat
 from .xtables import Extension, Rule, connmark
 
@@ -51,11 +52,20 @@ def table_rules(firewall: Firewall) -> dict[str, tuple[Rule, ...]]:
 def render(firewall: Firewall) -> str:
     """Return text in the form of iptables-save, which `iptables-restore --noflush` would accept; '' for none.
 
-    Sets come before it, in the form of `ipset save`.
+    Sets come before it, in the form of `ipset save`, and control groups with their numbers: one made anew has the same
+    path, but the rules must be loaded again.
     """
-    lines = iptables_choices.set_lines(iptables_choices.sets(firewall.classification)) if firewall else ()
+    if not firewall:
+        return ""
+    classification = firewall.classification
+    lines = [*iptables_choices.set_lines(iptables_choices.sets(classification)), *_groups(classification)]
     tables = (_table_text(table, rules) for table, rules in table_rules(firewall).items() if rules)
     return "".join([*(line + "\n" for line in lines), *tables])
+
+
+def _groups(classification: Classification) -> list[str]:
+    found = {choice.condition.cgroup for choice in classification.own if choice.condition.cgroup}
+    return ["# {} is {}".format(*group) for group in sorted(found)]
 
 
 def chains(table: str, rules: Iterable[Rule]) -> tuple[str, ...]:

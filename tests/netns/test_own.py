@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+"""What the router opens itself: which rules it follows, with which source address, and what it is bound to.
+
+Source NAT is for the LAN alone, so whose address the server sees was chosen by the kernel, or mended by us. The default
+policy uses isp_c only: what is seen from another link followed a rule.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from lab import topology
+from lab.balance import policy
+from lab.engine import Engine
+from lab.own import Own, control_group
+from lab.topology import Topology
+from lab.traffic import EchoServer
+
+A, B, C = "5.5.5.5", "6.6.6.6", "4.4.4.4"
+COURIER, CLERK, CREW = 4711, 4712, 4713
+POLICIES = [policy("isp_c"), policy("isp_a", name="only_a"), policy("isp_b", name="only_b")]
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+@contextmanager
+def router(backend: str, **variables: Any) -> Iterator[tuple[Topology, Engine, Own]]:
+    """A router over three links, with accounts that rules name; and a process of it that opens connections."""
+    with topology.three_links() as net, Engine(net, backend) as engine, EchoServer(net.server):
+        net.router.run(f"echo 'courier:x:{COURIER}:{COURIER}::/:/bin/false' >> /etc/passwd")
+        net.router.run(f"echo 'crew:x:{CREW}:' >> /etc/group")
+        engine.settle(**{"mwan_classify": "marks", "mwan_policies": POLICIES, **variables})
+        with Own(net.router) as own:
+            yield net, engine, own
+        assert net.spoofed() == 0
+
+
+def test_rules_that_routing_knows(backend: str) -> None:
+    """They hold when a socket is connected, so the source address is right from the beginning."""
+    rules = [
+        {"name": "courier", "user": "courier", "link": "isp_b"},
+        {"name": "clerk", "user": CLERK, "policy": "only_a"},
+        {"name": "nobody", "user": "nosuchuser", "link": "isp_b"},
+        {"name": "dns", "protocol": "udp", "destination_port": 53, "policy": "only_b"},
+        {"name": "dns_tcp", "protocol": "tcp", "destination_port": "53", "policy": "only_b"},
+        {"name": "vpn", "destination": ["7.7.7.32/28", "7.7.7.9"], "link": "isp_a"},
+        {"name": "foreign", "mark": "0x10000/0xff0000", "link": "isp_b"},
+        {"name": "no_ftp", "device": "lo", "protocol": "tcp", "destination_port": 21, "target": "unreachable"},
+    ]
+    with router(backend, mwan_rules=rules) as (net, _engine, own), EchoServer(net.server, 53):
+        for protocol in ("tcp", "udp"):
+            assert own.seen(protocol=protocol) == {C: 4}
+            assert own.seen(protocol=protocol, user=COURIER) == {B: 4}
+            assert own.seen(protocol=protocol, user=CLERK, destination="7.7.7.33") == {A: 4}
+            assert own.seen(protocol=protocol, port=53) == {B: 4}
+            assert own.seen(protocol=protocol, user=CLERK, port=53) == {A: 4}, "the first that matches decides"
+            assert own.seen(protocol=protocol, destination="7.7.7.33") == {A: 4}
+            assert own.seen(protocol=protocol, destination="7.7.7.9") == {A: 4}
+            assert own.seen(protocol=protocol, mark=0x5110002) == {C: 4}
+            assert own.seen(protocol=protocol, mark=0x7F010002) == {B: 4}
+        assert own.seen(1, port=21) == {"EHOSTUNREACH": 1}
+        # what is bound stays
+        for source, device in ((A, "wan1"), (B, "wan2")):
+            for bound in ({"source": source}, {"device": device}, {"source": source, "device": device}):
+                for who in (None, COURIER, CLERK):
+                    assert own.seen(user=who, **bound) == {source: 4}, (bound, who)
+                    assert own.seen(protocol="udp", user=who, port=53, **bound) == {source: 4}, (bound, who)
+
+
+def test_rules_that_only_the_firewall_knows(backend: str) -> None:
+    """The source address was chosen before the mark that leads elsewhere, and is mended."""
+    today = time.gmtime().tm_wday
+    near = [DAYS[(today + days) % 7] for days in (-1, 0, 1)]
+    rules = [
+        {"name": "never", "time": {"days": [day for day in DAYS if day not in near]}, "link": "isp_b"},
+        {"name": "crew", "group": "crew", "link": "isp_b"},
+        {"name": "numbered", "group": CLERK, "policy": "only_a"},
+        {"name": "clerk", "user": CLERK, "link": "isp_a"},
+        {"name": "voice", "dscp": "ef", "policy": "only_b"},
+        {"name": "office", "destination": "@office", "link": "isp_a"},
+        {"name": "refused", "protocol": "udp", "dscp": "cs1", "target": "unreachable"},
+        {"name": "now", "time": {"days": near}, "destination": "7.7.7.9", "link": "isp_b"},
+    ]
+    sets = [{"name": "office", "networks": ["7.7.7.32/28"], "files": ["/etc/office"]}]
+    with router(backend) as (net, engine, own):
+        net.router.run("echo '7.7.7.48/32 # annexe' > /etc/office")
+        engine.settle(mwan_rules=rules, mwan_sets=sets)
+        for protocol in ("tcp", "udp"):
+            assert own.seen(protocol=protocol) == {C: 4}
+            assert own.seen(protocol=protocol, group=CREW) == {B: 4}
+            assert own.seen(protocol=protocol, group=CREW, user=CLERK) == {B: 4}, "the first that matches decides"
+            assert own.seen(protocol=protocol, group=CLERK) == {A: 4}
+            assert own.seen(protocol=protocol, user=CLERK, tos=46 << 2) == {A: 4}, "one of routing before one of marks"
+            assert own.seen(protocol=protocol, tos=46 << 2) == {B: 4}
+            assert own.seen(protocol=protocol, destination="7.7.7.33") == {A: 4}
+            assert own.seen(protocol=protocol, destination="7.7.7.48") == {A: 4}
+            assert own.seen(protocol=protocol, destination="7.7.7.9") == {B: 4}
+            assert own.seen(protocol=protocol, mark=0x200, destination="7.7.7.33") == {B: 4}, "a mark of ours"
+        assert own.seen(1, protocol="udp", tos=8 << 2) == {"EHOSTUNREACH": 1}
+        assert engine.remove_all().changed
+        assert "mwan" not in net.router.run("nft list ruleset; ip rule; iptables-legacy-save").stdout.lower()
+
+
+@pytest.mark.parametrize("root", ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"])
+def test_control_groups(backend: str, root: str) -> None:
+    """Where version 2 is alone, and where it is beside version 1."""
+    with router(backend) as (net, engine, own), control_group(net.router, root) as path:
+        engine.settle(mwan_rules=[{"name": "service", "cgroup": path.name, "link": "isp_b"}])
+        for protocol in ("tcp", "udp"):
+            assert own.seen(protocol=protocol, cgroup=path) == {B: 4}
+            assert own.seen(protocol=protocol) == {C: 4}
+        # a service that is started again has a group of the same name and another number
+        net.router.run(f"rmdir {path}; mkdir {path}")
+        assert engine.settle().changed
+        assert own.seen(cgroup=path) == {B: 4}
+        net.router.run(f"rmdir {path}")
+        assert "there is no cgroup" in " ".join(engine.settle().warnings)
+        net.router.run(f"mkdir {path}")
+        engine.settle()
+        assert own.seen(cgroup=path) == {B: 4}
+        # what is bound to a device keeps it
+        for protocol in ("tcp", "udp"):
+            assert own.seen(protocol=protocol, cgroup=path, device="wan1") == {A: 4}
