@@ -84,7 +84,8 @@ def test_new_connections_leave_a_dead_link(two_links: Topology) -> None:
     net = two_links
     net.router.run("install -D -m 0755 /dev/stdin /etc/mwan/hooks.d/50-squid", input=HOOK)
     with Engine(net) as engine, Squid(net.router, "server_persistent_connections on\n") as squid:
-        engine.settle(mwan_probe={**BRISK, "profile": "fast"})
+        marked = {"name": "marked", "device": "lo", "mark": "0x10000/0xffffc0ff", "policy": "balanced"}
+        engine.settle(mwan_probe={**BRISK, "profile": "fast"}, mwan_rules=[marked])
         Nginx(net.server)
         with Prober(net.router) as prober:
             for link in net.uplinks:
@@ -97,7 +98,7 @@ def test_new_connections_leave_a_dead_link(two_links: Topology) -> None:
                 net.router.run(f'until [ -z "$({KEPT} src {A})" ]; do sleep 0.05; done', timeout=10)
                 assert net.router.run(f"{KEPT} src {B}").stdout
                 assert seen(net, 60) == {B: 60}
-                squid.configure("server_persistent_connections off\n")
+                squid.configure("tcp_outgoing_mark 0x10000\n")
                 assert seen(net, 60) == {B: 60}
         assert net.spoofed() == 0
 
@@ -147,7 +148,7 @@ DECLARED: dict[str, Any] = {
     "user": SQUID_USER,
     "link": "isp_a",
     "outgoing": [
-        {"name": "video", "acl": ["video"], "mark": 0x10000, "policy": "only_b"},
+        {"name": "video", "acl": "video", "mark": 0x10000, "policy": "only_b"},
         {"name": "updates", "acl": ["!video", "updates"], "address": OWN, "policy": "only_b"},
     ],
     "config": "/etc/squid/conf.d/multiwan.conf",
@@ -188,7 +189,9 @@ def test_role_writes_both_halves(two_links: Topology) -> None:
 
     with Squid(net.router, VIDEO) as squid, AccessLogServer(net.server, 81):
         Nginx(net.server)
-        assert (part(net, "squid.yml", DECLARED, check=True).failed, written()) == (0, "")
+        not_there_yet = {**DECLARED, "config": "/etc/squid-to-come/multiwan.conf"}
+        planned = part(net, "squid.yml", DECLARED, not_there_yet, check=True)
+        assert (planned.failed, planned.changed, written()) == (0, 1, "")
         run_playbook(net, extra_vars={"mwan_squid": DECLARED}, args=["--tags", "configure"])
         squid.settle(2)
         assert written() == WRITTEN
