@@ -43,14 +43,15 @@ def network_capabilities_only(lock: Path) -> Iterator[None]:
     os.chown(lock, 65534, 65534)
     groups = os.getgroups()
     os.setgroups([])
-    os.setegid(65534)
-    os.seteuid(65534)
+    # libxtables ends the process when the real user is another (exit status 111)
+    os.setresgid(65534, 65534, 0)
+    os.setresuid(65534, 65534, 0)
     try:
         _call(libc.capget, header, data)
         data[0] = capabilities
         _call(libc.capset, header, data)
         yield
     finally:
-        os.seteuid(0)
-        os.setegid(0)
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
         os.setgroups(groups)
