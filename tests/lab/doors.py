@@ -45,7 +45,7 @@ def udp(address: str, port: int, source: str = "") -> Asked:
     return "udp", address, port, source
 
 
-def knock(host: Host, *asked: Asked, timeout: float = 0.7) -> list[str]:
+def knock(host: Host, *asked: Asked, timeout: float = 3.0) -> list[str]:
     """Ask all at the same time: for each ``SOURCE ADDRESS:PORT`` as the server saw it, or the name of an error."""
     job = json.dumps({"asked": asked, "timeout": timeout})
     return list(json.loads(host.run([sys.executable, "-I", str(HELPERS / "doors.py"), "knock", job]).stdout))

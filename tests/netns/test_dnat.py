@@ -26,6 +26,13 @@ def forward(name: str, port: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "protocol": "tcp", "port": port, "to": HOST, **more}
 
 
+def declare(engine: Engine, *forwards: dict[str, Any]) -> None:
+    """The one task alone, and prove that a second run finds nothing to do."""
+    engine.variables["mwan_dnat"] = list(forwards)
+    engine.dnat()
+    assert engine.dnat().actions == []
+
+
 def route_an_address(net: Topology, link: str) -> None:
     """The provider routes one more address to the router, which has it on no device."""
     uplink = net.uplinks[link]
@@ -82,12 +89,13 @@ def test_hosts_are_reached_and_see_who_asks(backend: str) -> None:
             assert knock(net.server, tcp(ROUTED, 80, FRIEND), udp(ROUTED, 53, FRIEND)) == seen(OTHER, 80, 53)
             spread = knock(net.server, *(udp("5.5.5.5", 5000, f"7.7.7.{n}") for n in range(100, 130)))
             assert {answer.split(" ")[1] for answer in spread} == {f"{host}:53" for host in net.client_addresses}
-            assert knock(net.router, tcp("5.5.5.5", 80), tcp(ROUTED, 80)) == [REFUSED, "ETIMEDOUT"], "no hairpin"
+            assert knock(net.router, tcp("5.5.5.5", 80)) == [REFUSED], "no hairpin"
+            assert knock(net.router, tcp(ROUTED, 80), timeout=0.5) == [doors.SILENCE], "nor here"
             assert net.spoofed() == 0
             before = snapshot(net.router)
-            engine.apply(check=True, mwan_dnat=forwards[1:])
+            assert engine.apply(check=True, mwan_dnat=forwards[1:]).has(f"replace {backend} rules")
             assert snapshot(net.router) == before
-            engine.settle(mwan_dnat=[])
+            declare(engine)
             assert knock(net.server, tcp("5.5.5.5", 80), tcp("5.5.5.5", 4000, FRIEND)) == [REFUSED, *seen(OTHER, 4000)]
 
 
@@ -108,8 +116,8 @@ def combinations() -> list[dict[str, Any]]:
 def test_every_form_beside_every_other(two_links: Topology, backend: str) -> None:
     net, forwards = two_links, combinations()
     with Engine(net, backend) as engine, Doors(net.client, [HOST], [7, *range(80, 83)]):
-        engine.apply(mwan_dnat=forwards)
-        assert engine.dnat().actions == []
+        engine.apply()
+        declare(engine, *forwards)
         told = [item for item in forwards if item["protocol"] == "tcp" and "-" not in item["to"]]
         asked, expected = [], []
         for item in told:
@@ -129,9 +137,9 @@ def test_changes_leave_connections_alone(two_links: Topology, backend: str) -> N
         flows = [
             kind(net.server, to, number=4) for kind in (LongLivedTcp, LongLivedUdp) for to in ("5.5.5.5", "6.6.6.6")
         ]
-        engine.settle(mwan_dnat=[kept, forward("more", "1000-1100", to_port="2000-2100", hairpin=True)])
-        engine.settle(mwan_dnat=[forward("other_name", "7")])
-        engine.settle(mwan_dnat=[])
+        declare(engine, kept, forward("more", "1000-1100", to_port="2000-2100", hairpin=True))
+        declare(engine, forward("other_name", "7"))
+        declare(engine)
         assert knock(net.server, tcp("5.5.5.5", 7), tcp("6.6.6.6", 7)) == [REFUSED, REFUSED]
         for stats in (stats for flow in flows for stats in flow.stop()):
             assert (stats.missing, stats.error, len(stats.sources)) == ([], None, 1)

@@ -37,6 +37,7 @@ class Datagram(socketserver.BaseRequestHandler):
 class TcpServer(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
+    request_queue_size = 128
 
 
 def serve(addresses: list[str], ports: list[int]) -> None:
