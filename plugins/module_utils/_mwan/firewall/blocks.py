@@ -15,18 +15,18 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import groupby, product
+from math import prod
 from typing import Any
 
 from .choices import Choice, Condition, NetworkSet
 
-# fields of a condition that are intervals, and those that are single values
+# fields of a condition that are lists of intervals; others are single values
 SPANS = ("sources", "destinations", "source_ports", "destination_ports")
-VALUES = ("device", "protocol", "mac", "user", "group")
 KEYS = ("device", "sources", "destinations", "protocol", "source_ports", "destination_ports", "mac", "user", "group")
-# A sum of lists is many elements: where one choice would be more, its lists are asked one after the other.
+# What asks for several lists is every combination of them; where these would be more, a list is asked for by itself.
 MOST = 256
-# What an earlier choice leaves of a later one is several pieces; with more than these, another lookup is better.
-PIECES = 64
+# What earlier choices leave of a later one is several pieces; with more than these, another lookup is better.
+PIECES = 16
 # so that looking for overlaps does not take longer than it saves
 LARGEST = 2048
 
@@ -105,13 +105,14 @@ def _spelt_out(condition: Condition, sets: dict[str, NetworkSet]) -> Condition |
 def _keys(condition: Condition) -> tuple[str, ...]:
     """The fields to look up. What nft cannot join with others (bits of a field) is a key by itself only."""
     empty = Condition()
-    keys = tuple(key for key in KEYS if getattr(condition, key) != getattr(empty, key))
-    number = 1
-    for key in keys:
-        number *= len(_spans(key, getattr(condition, key)))
-    if len(keys) > 1 and number > MOST:
-        return ()
-    return keys or (("dscp",) if condition.dscp is not None else ())
+    found = {key: _number(condition, key) for key in KEYS if getattr(condition, key) != getattr(empty, key)}
+    while len(found) > 1 and prod(found.values()) > MOST:
+        del found[max(found, key=lambda key: found[key])]
+    return tuple(found) or (("dscp",) if condition.dscp is not None else ())
+
+
+def _number(condition: Condition, key: str) -> int:
+    return len(getattr(condition, key)) if key in SPANS else 1
 
 
 def _blocks(run: list[_Asked]) -> Iterator[Block]:
@@ -119,13 +120,21 @@ def _blocks(run: list[_Asked]) -> Iterator[Block]:
     if len(run) == 1:
         yield Block(first.condition, (), (((), first.position),))
         return
-    axes = [index for index, key in enumerate(first.keys) if key in SPANS]
+    axes = [
+        index for index in range(len(first.keys)) if _overlapping(box[index] for item in run for box in item.boxes())
+    ]
     layers = [list(_swept(run, axes))] if len(axes) <= 1 else _carved(run, axes)
     yield from (Block(first.gate, first.keys, tuple(elements)) for elements in layers)
 
 
+def _overlapping(spans: Iterable[Span]) -> bool:
+    """Whether any two of them overlap and are not the same."""
+    ordered = sorted(set(spans))
+    return any(low <= high for (_low, high), (low, _high) in zip(ordered, ordered[1:]))
+
+
 def _swept(run: Iterable[_Asked], axes: Sequence[int]) -> Iterator[tuple[Box, int]]:
-    """Where there is one interval at most, what overlaps can be told by going along it."""
+    """Where spans of one key at most overlap, what the earlier ones leave is found by going along it."""
     if not axes:
         first: dict[Box, int] = {}
         for item in run:
@@ -186,12 +195,15 @@ class _Carving:
         pieces: list[Box] = []
         for box in item.boxes():
             pieces += self._left(box, pieces)
-            if self.elements and (len(pieces) > PIECES or len(self.elements) + len(pieces) > LARGEST):
+            if self._full(len(pieces)):
                 return False
         for piece in pieces:
             self._near(piece).append(piece)
-            self.elements.append((piece, item.position))
+        self.elements += [(piece, item.position) for piece in pieces]
         return True
+
+    def _full(self, more: int) -> bool:
+        return bool(self.elements) and (more > PIECES or len(self.elements) + more > LARGEST)
 
     def _near(self, box: Box) -> list[Box]:
         """What is placed already and has the same single values."""
@@ -203,6 +215,8 @@ class _Carving:
         for hole in (*self._near(box), *own):
             if hole[axis][0] <= high and low <= hole[axis][1]:
                 left = [piece for part in left for piece in _minus(part, hole)]
+                if self._full(len(left)):
+                    break
         return left
 
 
