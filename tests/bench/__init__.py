@@ -10,6 +10,7 @@ outages     the decision rule in simulated time: detection, and false alarms bes
 failover    from a failure to its detection and to the clients' next answer, beside loops of ping and dpinger's rule
 reaction    from the kernel's message to the replaced route
 cost        CPU time, memory and descriptors of the whole prober, beside loops of ping
+rules       what 1 to 1000 rules cost a new connection and a packet, as policy routing, as marks and as both
 spread      how each algorithm spreads connections over links, and whose link changes when one goes and comes back
 queue       least_connections: asking for each connection beside the kernel's own choice, and how well it balances
 """

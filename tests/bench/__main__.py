@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import apply, cost, failover, forwarding, hitless, outages, probing, reaction, spread
+from . import apply, cost, failover, forwarding, hitless, outages, probing, queue, reaction, rulecost, spread
 from .figures import Table
 
 BENCHES: dict[str, Callable[[bool], list[Table]]] = {
@@ -24,7 +24,9 @@ BENCHES: dict[str, Callable[[bool], list[Table]]] = {
     "failover": failover.measure,
     "reaction": reaction.measure,
     "cost": cost.measure,
+    "queue": queue.measure,
     "spread": spread.measure,
+    "rules": rulecost.measure,
 }
 
 

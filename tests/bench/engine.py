@@ -3,12 +3,14 @@
 """Runs inside the router: converge it by the library alone, in one change, and tell how long that took.
 
 Standard input is a JSON object: `library` (the directory that holds _mwan) and `variables` (of the role). Prints a
-JSON object: `seconds` from the first statement after the imports to the end, `actions`.
+JSON object: `seconds` from the first statement after the imports to the end, `cpu` of the whole process and those it
+started, `actions`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -32,11 +34,12 @@ def run(command: list[str], text: str) -> tuple[int, str, str]:
 
 
 def declared(variables: dict[str, Any]) -> Document:
-    settings = {"mark_mask": variables["mwan_mark_mask"], "firewall_backend": variables["mwan_firewall_backend"]}
+    names = ("mark_mask", "firewall_backend", "classify")
+    settings = {name: variables[f"mwan_{name}"] for name in names if f"mwan_{name}" in variables}
     document = Document(settings=Settings.parse("settings", settings))
     document = changes.links(document, {"links": variables["mwan_links"], **LISTING})
     document = changes.snat(document, {"snat": variables["mwan_snat"], **LISTING})
-    policies = {"policies": variables["mwan_policies"], "rules": [], **LISTING}
+    policies = {"policies": variables["mwan_policies"], "rules": variables.get("mwan_rules", []), **LISTING}
     return changes.policies(document, {**policies, "default_policy": variables["mwan_default_policy"]})
 
 
@@ -48,7 +51,8 @@ def main() -> None:
         return replace(wanted, ids=stored.ids, originals=stored.originals, backend=stored.backend)
 
     outcome = converge(host.open_router(run), change)
-    print(json.dumps({"seconds": time.perf_counter() - began, "actions": outcome.actions}))
+    seconds = time.perf_counter() - began
+    print(json.dumps({"seconds": seconds, "cpu": sum(os.times()[:4]), "actions": outcome.actions}))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from ..lab.ansible import CHECKOUT
 from ..lab.host import Host, LabError
@@ -116,7 +117,8 @@ def make_plain(router: Host, backend: str) -> None:
     router.run(MASQUERADE[backend])
 
 
-def make_ours(router: Host, backend: str, links: int) -> None:
+def make_ours(router: Host, backend: str, links: int, **more: Any) -> dict[str, Any]:
+    """`more`: variables of the role. Returns the seconds it took, and the actions."""
     names = [f"link{number}" for number in range(1, links + 1)]
     variables = {
         "mwan_mark_mask": "0x3f00",
@@ -128,9 +130,10 @@ def make_ours(router: Host, backend: str, links: int) -> None:
         "mwan_snat": [{"link": name, "source": LAN} for name in names],
         "mwan_policies": [{"name": "balanced", "members": [{"link": name} for name in names]}],
         "mwan_default_policy": "balanced",
+        **more,
     }
     job = {"library": str(CHECKOUT / "plugins" / "module_utils"), "variables": variables}
-    router.run([sys.executable, "-I", str(ENGINE)], input=json.dumps(job))
+    return dict(json.loads(router.run([sys.executable, "-I", str(ENGINE)], input=json.dumps(job)).stdout))
 
 
 def measure(quick: bool) -> list[Table]:

@@ -4,7 +4,11 @@
 
 ``role: packets``: opens `flows` UDP sockets to `destinations` (in turns), waits for one answer on each, so that the
 flows are established, prints ``ready``, and after a line on standard input sends small datagrams for `seconds`.
-``role: connections``: opens TCP connections one after the other for `seconds` and resets each. Prints a JSON object.
+``role: connections``: opens TCP connections one after the other for `seconds` and resets each.
+``role: newcomers``: sends the first datagram of each of `count` UDP flows, after a line on standard input.
+``role: replies``: waits for `flows` flows to say hello, prints ``ready``, and after a line sends to them, as `packets`.
+All of these print a JSON object.
+``role: holder``: opens flows as `packets` does, and holds them until standard input ends.
 ``role: server``: answers the first datagrams and accepts connections on `port` until standard input ends.
 
 The sender hands the kernel `segments` datagrams at a time (UDP_SEGMENT). With more than one, the client's device
@@ -21,6 +25,8 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -28,6 +34,7 @@ UDP_SEGMENT = 103  # linux/udp.h
 SIZE = 18  # octets of payload that make the shortest Ethernet frame
 BURST = 512  # packets between two looks at the clock
 RESET = struct.pack("ii", 1, 0)
+FIRST_PORT = 10000
 ANSWER_SECONDS, TRIES = 0.5, 10
 
 
@@ -43,6 +50,8 @@ def connected(destination: str, port: int) -> socket.socket:
             break
         except TimeoutError:
             continue
+        except ConnectionRefusedError:  # who is to answer is still starting
+            time.sleep(ANSWER_SECONDS / TRIES)
     else:
         raise SystemExit(f"no answer from {destination}")
     sock.settimeout(None)
@@ -50,9 +59,33 @@ def connected(destination: str, port: int) -> socket.socket:
     return sock
 
 
-def send_packets(job: dict[str, Any]) -> dict[str, float]:
+def open_flows(job: dict[str, Any]) -> list[socket.socket]:
     names = cycle(job["destinations"])
-    flows = cycle([connected(next(names), job["port"]) for _unused in range(job["flows"])])
+    return [connected(next(names), job["port"]) for _unused in range(job["flows"])]
+
+
+def send_packets(job: dict[str, Any]) -> dict[str, float]:
+    return send_in_turns(job, [sock.send for sock in open_flows(job)])
+
+
+def send_replies(job: dict[str, Any]) -> dict[str, float]:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((job["destinations"][0], job["port"]))
+    peers = set()
+    while len(peers) < job["flows"]:
+        hello, peer = sock.recvfrom(64)
+        sock.sendto(hello, peer)
+        peers.add(peer)
+    sock.setsockopt(socket.SOL_UDP, UDP_SEGMENT, SIZE)
+    return send_in_turns(job, [partial(send_to, sock, peer) for peer in peers])
+
+
+def send_to(sock: socket.socket, peer: tuple[str, int], payload: bytes) -> int:
+    return sock.sendto(payload, peer)
+
+
+def send_in_turns(job: dict[str, Any], senders: list[Callable[[bytes], int]]) -> dict[str, float]:
+    turns = cycle(senders)
     print("ready", flush=True)
     sys.stdin.readline()
     segments = job["segments"]
@@ -60,9 +93,33 @@ def send_packets(job: dict[str, Any]) -> dict[str, float]:
     began, busy, sent = time.monotonic(), time.process_time(), 0
     while (now := time.monotonic()) - began < job["seconds"]:
         for _unused in range(BURST // segments):
-            next(flows).send(payload)
+            next(turns)(payload)
         sent += BURST
     return {"sent": sent, "seconds": now - began, "cpu": time.process_time() - busy}
+
+
+def hold_flows(job: dict[str, Any]) -> dict[str, float]:
+    flows = open_flows(job)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    return {"sent": len(flows)}
+
+
+def send_newcomers(job: dict[str, Any]) -> dict[str, float]:
+    """No two flows of one socket go to the same address and port, so that source NAT can keep every port."""
+    names, payload = job["destinations"], b"\0" * SIZE
+    each = -(-job["count"] // job["flows"])
+    far = [(names[place % len(names)], FIRST_PORT + place // len(names)) for place in range(each)]
+    socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _unused in range(job["flows"])]
+    senders = [sock.sendto for sock in socks]
+    print("ready", flush=True)
+    sys.stdin.readline()
+    began, busy = time.monotonic(), time.process_time()
+    for peer in far:
+        for sender in senders:
+            sender(payload, peer)
+    cpu, seconds = time.process_time() - busy, time.monotonic() - began
+    return {"sent": each * len(socks), "seconds": seconds, "cpu": cpu}
 
 
 def make_connections(job: dict[str, Any]) -> dict[str, float]:
@@ -104,5 +161,12 @@ def accept_all(listener: socket.socket) -> None:
 
 if __name__ == "__main__":
     job = json.loads(sys.argv[1])
-    roles = {"packets": send_packets, "connections": make_connections, "server": serve}
+    roles = {
+        "packets": send_packets,
+        "connections": make_connections,
+        "newcomers": send_newcomers,
+        "replies": send_replies,
+        "holder": hold_flows,
+        "server": serve,
+    }
     print(json.dumps(roles[job["role"]](job)), flush=True)
