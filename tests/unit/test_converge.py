@@ -332,7 +332,7 @@ def test_an_object_of_others_in_our_place_is_an_error_and_stays(router: ModelRou
     assert router.snapshot() == before
 
 
-@pytest.mark.parametrize(("old", "new"), [({"source": LAN}, {}), ({}, {"source": LAN}), ({"device": "lan0"}, {})])
+@pytest.mark.parametrize(("old", "new"), [({"source": LAN}, {}), ({}, {"source": LAN}), ({"protocol": "tcp"}, {})])
 def test_a_rule_the_kernel_cannot_tell_from_its_successor_is_exchanged_in_one_go(
     router: ModelRouter, old: dict[str, str], new: dict[str, str]
 ) -> None:

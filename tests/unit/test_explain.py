@@ -77,8 +77,9 @@ def test_a_rule_that_matches_decides_and_one_that_does_not_says_why() -> None:
     voip = {**CLIENT, "protocol": "udp", "destination_port": 5060}
     assert shares(ask(view(), **{**voip, "source": "192.168.101.70"})) == {"isp_b": 1.0}
     missed = ask(view(), **voip)
-    rule = next(rule for rule in missed["rules"] if rule["name"] == "rule voip")
-    assert rule["result"] == "asks for from 192.168.101.64/26"
+    assert missed["classified"] == [
+        {"name": "voip", "position": 1, "result": "asks for from 192.168.101.64/26", "matches": False}
+    ]
     assert shares(missed) == {"isp_a": 0.75, "isp_b": 0.25}
 
 
@@ -195,6 +196,7 @@ def test_rules_of_one_purpose_are_told_as_one() -> None:
     rules = ask(view(THREE), **CLIENT)["rules"]
     assert [(rule["name"], rule["count"]) for rule in rules if "count" in rule] == [
         ("pinned connections", 3),
+        ("chosen by the firewall", 2),
         ("sent from a link's address or device", 7),
     ]
     own = ask(view(THREE), source="6.6.6.6")["rules"]

@@ -295,7 +295,7 @@ class Settings:
     multipath_hash: str = "layer4"
     firewall_backend: str = AUTO
     # by what rules are told apart: marks of the firewall, or policy routing alone
-    classify: str = "routing"
+    classify: str = "marks"
     # how links are watched that do not say otherwise
     probe: ProbeOverrides = field(default_factory=ProbeOverrides)
 
