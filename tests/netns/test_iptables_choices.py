@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from _mwan.firewall.iptables import Iptables
 from _mwan.firewall.iptables_choices import bucket_of, sets
 from _mwan.firewall.model import Firewall, FirewallLink, SourceNat
 from lab import topology
-from lab.balance import policy
+from lab.balance import counted, counting, policy
 from lab.engine import Engine
 from lab.inside import namespace, network_capabilities_only
 from lab.own import Own
@@ -78,7 +79,7 @@ FIREWALL = Firewall(
 PLAIN = Firewall(FIREWALL.mask, FIREWALL.links)
 
 
-def counting(*choices: Choice) -> Firewall:
+def own_choices(*choices: Choice) -> Firewall:
     found = Classification(own=choices, excluded=("5.5.5.0/24",))
     return Firewall(FIREWALL.mask, FIREWALL.links, classification=found)
 
@@ -141,7 +142,7 @@ def test_counters_go_on_through_loads() -> None:
     port = Iptables()
     one = Choice("one", Condition(("5.5.5.0/24",), destinations=("7.7.7.7/32", "7.7.7.8/32"), protocol=17))
     two = Choice("two", Condition(protocol=17))
-    port.replace(counting(one, two))
+    port.replace(own_choices(one, two))
     assert port.counters() == {"one": (0, 0), "two": (0, 0)}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for number, address in enumerate(("7.7.7.7", "7.7.7.8", "7.7.7.9", "5.5.5.9")):
@@ -150,9 +151,9 @@ def test_counters_go_on_through_loads() -> None:
     # only the first packet of a connection is asked, and none that goes to a connected network; each has 32 octets
     expected = {"one": (2, 64), "two": (1, 32)}
     assert port.counters() == expected
-    port.replace(counting(Choice("new", Condition(protocol=6)), two, one))
+    port.replace(own_choices(Choice("new", Condition(protocol=6)), two, one))
     assert port.counters() == {"new": (0, 0), **expected}
-    port.replace(counting(one))
+    port.replace(own_choices(one))
     assert port.counters() == {"one": (2, 64)}
     port.remove()
     assert port.counters() == {}
@@ -190,3 +191,33 @@ def test_clients_go_where_the_library_says() -> None:
                 bucket = bucket_of(source, "7.7.7.7" if algorithm == "source_destination_hash" else None)
                 wanted = net.sources["isp_a" if bucket < 3072 else "isp_b"]
                 assert own.seen(1, source=source, protocol="udp") == {wanted: 1}
+
+
+def test_packets_of_one_connection_take_the_links_in_turn() -> None:
+    """Of a connection that nobody answers, whose packets are all new: only the first is asked for its policy."""
+    send = (
+        "import socket; s = socket.socket(type=socket.SOCK_DGRAM); [s.sendto(b'x', ('7.7.7.7', 9)) for _ in range(40)]"
+    )
+    with topology.two_links() as net, Engine(net, "iptables") as engine:
+        spread = policy(("isp_a", 3), ("isp_b", 1), algorithm="per_packet")
+        engine.settle(mwan_classify="marks", mwan_policies=[spread], mwan_snat=[])
+        for uplink in net.uplinks.values():
+            counting(net.router, uplink.device, "postrouting", f'oifname "{uplink.device}" udp dport 9', priority=200)
+        net.client.run([sys.executable, "-I", "-c", send])
+        assert [counted(net.router, uplink.device) for uplink in net.uplinks.values()] == [30, 10]
+
+
+def test_what_others_take_from_our_sets_comes_back() -> None:
+    gone = "import pyroute2; pyroute2.IPSet().delete('mwan_office', '192.168.101.0/24', etype='net')"
+    with topology.two_links() as net, Engine(net, "iptables") as engine, EchoServer(net.server), Own(net.client) as own:
+        engine.settle(
+            mwan_classify="marks",
+            mwan_policies=[policy("isp_a")],
+            mwan_sets=[{"name": "office", "networks": ["192.168.101.0/24", "10.0.0.0/8"]}],
+            mwan_rules=[{"name": "office", "source": "@office", "link": "isp_b"}],
+        )
+        assert own.seen() == {net.sources["isp_b"]: 4}
+        net.router.run([sys.executable, "-c", gone])
+        assert own.seen() == {net.sources["isp_a"]: 4}
+        assert engine.settle().changed
+        assert own.seen() == {net.sources["isp_b"]: 4}
