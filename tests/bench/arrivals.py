@@ -7,8 +7,8 @@ each took to be answered, in seconds.
 ``role: burst``: sends `number` datagrams, each of a flow of its own, as fast as it can.
 ``role: live``: begins connections at random moments, `rate` a second for `seconds`, and holds each for a time drawn
 from a Pareto distribution (`shape`, at least `shortest` seconds).
-``role: tally``: in the router, tells how many connections are open by mark under `mask`, every `interval` seconds
-until standard input ends; `library` is the directory of _mwan.
+``role: tally``: in the router, tells when and how many connections were open by mark under `mask`, every `interval`
+seconds until standard input ends; `library` is the directory of _mwan.
 
 Prints ``ready``, waits for a line, and prints a JSON object at the end.
 """
@@ -84,10 +84,10 @@ def tally(job: dict[str, Any]) -> dict[str, Any]:
     sys.path.insert(0, job["library"])
     from _mwan.balance.tracking import open_connections
 
-    counts = []
+    looks = []
     while not select.select([sys.stdin], [], [], job["interval"])[0]:
-        counts.append(Counter(open_connections(job["mask"]).values()))
-    return {"counts": counts}
+        looks.append((time.monotonic(), Counter(open_connections(job["mask"]).values())))
+    return {"looks": looks}
 
 
 if __name__ == "__main__":

@@ -48,7 +48,10 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 COSTING = ("multipath", "random", QUEUE)
 WEIGHTS = (3, 1)
 BURST = 20_000
-LIVES = {"rate": 50, "shape": 1.2, "shortest": 1.0, "seed": 11, "port": ECHO_PORT, "destinations": ["7.7.7.7"]}
+LIVES = {"rate": 50, "shape": 1.2, "shortest": 2.0, "seed": 11, "port": ECHO_PORT, "destinations": ["7.7.7.7"]}
+# seconds between looks, and how near, in points, is near
+LOOK, NEAR = 0.5, 3
+MARKS = (0x100, 0x200)
 
 
 class Errand:
@@ -169,55 +172,89 @@ def overload(one: Side) -> str:
     time.sleep(1)
     made = decisions(one.balancer) - before
     return (
-        f"A burst of {BURST} new UDP flows, {BURST / sent['seconds']:.0f} a second: {made / BURST:.0%} were asked for,"
-        f" some {made / sent['seconds']:.0f} a second; the rest found the queue full and took the policy's route."
+        f"A burst of {BURST} new UDP flows, {BURST / sent['seconds']:.0f} a second: {made / BURST:.0%} were asked for;"
+        " the rest found the queue full and took the policy's route."
     )
 
 
 # how well it balances
 
 
-def lives(name: str, seconds: float, warm: float) -> tuple[list[float], float]:
-    """By how many percent of all open connections a link is away from its due, look by look; and how many are open."""
+@dataclass(frozen=True)
+class Times:
+    """Seconds from the beginning: when to look from, when link 2 loses its connections, and the end."""
+
+    warm: float
+    loss: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Lives:
+    """What became of one algorithm: points away from its due, look by look; open connections; seconds to be back."""
+
+    away: list[float]
+    number: float
+    back: float | None
+
+
+def lives(name: str, times: Times) -> Lives:
     with topology.two_links(weights=WEIGHTS) as net, EchoServer(net.server), Engine(net, "iptables") as engine:
         engine.apply(mwan_classify="marks", mwan_policies=[policy("isp_a", "isp_b", **ALGORITHMS[name])])
         with Prober(net.router) as prober:
             while name == QUEUE and not (prober.status()["balance"] or {}).get("running"):
                 time.sleep(0.05)
-            tally = Errand(net.router, role="tally", library=str(LIBRARY), mask=MASK, interval=0.5)
-            begun = Errand(net.client, role="live", seconds=seconds, **LIVES)
-            made = begun.end(seconds + 60)
-            counts = tally.end(30)["counts"]
+            tally = Errand(net.router, role="tally", library=str(LIBRARY), mask=MASK, interval=LOOK)
+            began = time.monotonic()
+            clients = Errand(net.client, role="live", seconds=times.end, **LIVES)
+            time.sleep(times.loss)
+            net.router.run(["conntrack", "-D", "--mark", f"0x200/{MASK:#x}"])
+            made = clients.end(times.end + 60)
+            looks = [
+                (when - began, [found.get(str(mark), 0) for mark in MARKS]) for when, found in tally.end(30)["looks"]
+            ]
     if made["failed"]:
         raise LabError(f"{name}: {made['failed']} of {made['begun']} connections failed")
-    looks = [[count.get(str(number << 8), 0) for number in (1, 2)] for count in counts[int(warm / 0.5) :]]
-    looks = looks[: int((seconds - warm) / 0.5)]
-    return [away(look) for look in looks], mean(map(sum, looks))
+    before = [counts for when, counts in looks if times.warm < when < times.loss]
+    after = [
+        when - times.loss for when, counts in looks if times.loss + LOOK < when < times.end and away(counts) < NEAR
+    ]
+    return Lives([away(counts) for counts in before], mean(map(sum, before)), min(after, default=None))
 
 
-def away(look: Sequence[int]) -> float:
-    return 100 * abs(look[0] / max(1, sum(look)) - WEIGHTS[0] / sum(WEIGHTS))
+def away(counts: Sequence[int]) -> float:
+    return 100 * abs(counts[0] / max(1, sum(counts)) - WEIGHTS[0] / sum(WEIGHTS))
 
 
-def balance(seconds: float, warm: float) -> Table:
+def balance(times: Times) -> Table:
     with Load() as load, ThreadPoolExecutor(len(ALGORITHMS)) as executor:
-        works = {name: executor.submit(lives, name, seconds, warm) for name in ALGORITHMS}
+        works = {name: executor.submit(lives, name, times) for name in ALGORITHMS}
         found = {name: work.result() for name, work in works.items()}
     rows = [
-        [name, f"{number:.0f}", f"{mean(looks):.2f}", *spread(looks)[1:]] for name, (looks, number) in found.items()
+        [
+            name,
+            f"{one.number:.0f}",
+            f"{mean(one.away):.2f}",
+            *spread(one.away)[1:],
+            "not" if one.back is None else f"{one.back:.1f}",
+        ]
+        for name, one in found.items()
     ]
     notes = [
         f"Two links, 3 to 1. {LIVES['rate']} connections a second at random moments; each lives for a time from a"
         f" Pareto distribution of shape {LIVES['shape']}, at least {LIVES['shortest']} s, so that few of them are most"
-        f" of those that are open. Looked at twice a second for {seconds - warm:.0f} s, after {warm:.0f} s; the same"
-        " connections for each algorithm.",
+        f" of those that are open. Looked at twice a second for {times.loss - times.warm:.0f} s, after"
+        f" {times.warm:.0f} s; the same connections for each algorithm.",
+        f"Then all connections of the lighter link are forgotten, as after an outage: seconds until it is within {NEAR}"
+        " points of its due again.",
         "Weights follow every 2 s. The prober's own probes are among the connections, as they are in life.",
         f"All four networks at once. {load.told()}.",
     ]
-    columns = ("algorithm", "open on average", "away from 75 %: mean, points", "p95", "at most")
+    columns = ("algorithm", "open on average", "away from 75 %: mean, points", "p95", "at most", "back after, s")
     return Table("Open connections in proportion", columns, rows, notes)
 
 
 def measure(quick: bool) -> list[Table]:
-    cost = costs(2, 0.5) if quick else costs(9, 1.5)
-    return [cost, balance(12, 4) if quick else balance(120, 30)]
+    if quick:
+        return [costs(2, 0.5), balance(Times(4, 8, 16))]
+    return [costs(9, 1.5), balance(Times(30, 90, 150))]

@@ -184,6 +184,15 @@ def test_notes_tell_what_the_table_cannot() -> None:
 SILENT = {**UP, "silence": 303.4, "held": "no target answers on any link"}
 
 
+def test_trouble_of_the_helper_of_least_connections_is_told() -> None:
+    told = {"running": True, "problem": None}
+    assert "mwan-balance" not in text(picture(prober={**answer(), "balance": told}))
+    assert status.build(picture(prober={**answer(), "balance": told}))["balance"] == told
+    told = {"running": True, "problem": "queue 7701 of policy balanced cannot be answered"}
+    assert "cannot do its work: queue 7701" in text(picture(prober={**answer(), "balance": told}))
+    assert "connections are spread by weight" in text(picture(prober={**answer(), "balance": {"running": False}}))
+
+
 def test_a_link_that_is_held_does_not_say_that_it_answers() -> None:
     seen = text(picture(prober={**answer(isp_a=SILENT, isp_b=SILENT), "held": True}))
     assert "silent for 5 min 3 s, held: no target answers on any link" in seen

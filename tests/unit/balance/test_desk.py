@@ -109,6 +109,19 @@ def test_link_that_does_not_serve_any_more_is_not_chosen_nor_kept() -> None:
     assert found.mark(packet(), 0.1) == FOREIGN | 0x200
 
 
+def test_link_that_is_shunned_is_chosen_only_where_there_is_no_other() -> None:
+    found = desk()
+    assert found.mark(packet(1), 0.0) == FOREIGN | 0x100
+    found.shun(["isp_a"])
+    assert {found.mark(packet(port), 0.0) for port in range(1, 5)} == {FOREIGN | 0x200}
+    found.follow(parse(text(entry())))
+    assert found.mark(packet(6), 0.0) == FOREIGN | 0x200
+    found.shun(["isp_a", "isp_b"])
+    assert found.mark(packet(7), 0.0) == FOREIGN | 0x100
+    found.shun([])
+    assert found.mark(packet(8), 0.0) == FOREIGN | 0x100
+
+
 def test_without_links_or_for_another_queue_the_mark_stays() -> None:
     assert desk(text(entry(links=[]))).mark(packet(), 0.0) is None
     assert desk().mark(packet(queue=1), 0.0) is None

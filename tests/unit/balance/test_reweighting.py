@@ -44,7 +44,7 @@ class Stage:
         self.counted = self.moved = 0
         self.said: list[str] = []
         self.problem: OSError | None = None
-        self.reweighting = Reweighting(self.files, self._count, self.overlay, self._move, self.said.append)
+        self.reweighting = Reweighting(self.files, self._count, self.overlay, self._move, self._trouble)
         self.reweighting.load()
 
     def _count(self, mask: int) -> asyncio.Future[Any]:
@@ -59,6 +59,9 @@ class Stage:
 
     def _move(self) -> None:
         self.moved += 1
+
+    def _trouble(self, _kind: str, text: str) -> None:
+        self.said.append(text)
 
     def look(self, now: float) -> None:
         self.reweighting.look(self.document, self.links, now)

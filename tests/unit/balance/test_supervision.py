@@ -19,10 +19,14 @@ from unit.model_kernel import Faults, Files
 
 LISTED = json.dumps({"schema": 1, "mask": "0x3f00", "queues": [{"queue": 7710, "policy": "balanced", "links": []}]})
 ANSWERS = """
-import socket
+import json, socket
+heard = []
 with socket.socket(fileno=0) as channel:
-    while channel.recv(100):
-        channel.send(b'{"policies": {}}')
+    while said := channel.recv(100):
+        if said == b"?":
+            channel.send(json.dumps({"policies": {}, "heard": heard}).encode())
+        else:
+            heard.append(json.loads(said))
 """
 IS_SILENT = "import time; time.sleep(60)"
 STAYS = "import os; os.close(0); import time; time.sleep(60)"
@@ -95,6 +99,21 @@ def test_it_runs_while_a_queue_is_listed() -> None:
         await stage.until(lambda: gone(status["pid"]))
 
     assert on_stage(ANSWERS, play) == []
+
+
+def test_it_is_told_which_links_to_shun_and_so_is_the_next_one() -> None:
+    async def play(stage: Stage) -> None:
+        def heard() -> object:
+            return (stage.balancing.status() or {}).get("heard")
+
+        await stage.until(lambda: heard() == [[]])
+        stage.balancing.shun(["isp_b", "isp_a"])
+        stage.balancing.shun({"isp_a", "isp_b"})
+        await stage.until(lambda: heard() == [[], ["isp_a", "isp_b"]])
+        os.kill((stage.balancing.status() or {})["pid"], 9)
+        await stage.until(lambda: heard() == [["isp_a", "isp_b"]])
+
+    on_stage(ANSWERS, play)
 
 
 def test_without_a_queue_or_a_command_nothing_is_started() -> None:

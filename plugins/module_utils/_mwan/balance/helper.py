@@ -3,7 +3,8 @@
 
 """The process that answers for the queues. It waits for nothing but the next packet.
 
-Its standard input is a socket of the prober's: each datagram asks how things are, its end is the end.
+Its standard input is a socket of the prober's: a datagram asks how things are, or lists links that are to be shunned
+from now on (as JSON); its end is the end.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from ..errors import KernelError
 from ..layout import BALANCE
-from ..local import Files
+from ..local import Files, Sysctl
 from ..ports import FilePort
 from ..service.journal import Journal
 from . import roster
@@ -37,6 +38,8 @@ TURN = 64
 GAP, COST_SHARE, RETRY = 5.0, 100, 1.0
 NEVER = float("inf")
 MOST_BYTES = 1 << 16
+QUESTION = b"?"
+EVENTS = "net/netfilter/nf_conntrack_events"
 WANTED = ("packets", "events", "listing", "channel")
 
 
@@ -161,6 +164,8 @@ class Helper:
                 self._packets.bind(number)
             except OSError as exc:
                 problems.append(f"queue {number} of policy {wanted[number].policy} cannot be answered: {exc.strerror}")
+        if wanted and Sysctl().read([EVENTS]).get(EVENTS) == "0":
+            problems.append(f"{EVENTS} is 0: the kernel tells nothing of connections; set it to 1")
         self._bind_at = now + RETRY if problems else NEVER
         problem = "; ".join(problems)
         if problem and problem != self._problem:
@@ -171,16 +176,18 @@ class Helper:
 
     def _tell(self, now: float) -> None:
         try:
-            if not self._channel.recv(MOST_BYTES):
-                self._ended = True
-                return
+            said = self._channel.recv(MOST_BYTES)
         except BlockingIOError:
             return
         except OSError:
+            said = b""
+        if said == QUESTION:
+            with suppress(OSError):
+                self._channel.send(json.dumps(self._report(now)).encode())
+        elif said:
+            self._desk.shun(json.loads(said))
+        else:
             self._ended = True
-            return
-        with suppress(OSError):
-            self._channel.send(json.dumps(self._report(now)).encode())
 
     def _report(self, now: float) -> dict[str, Any]:
         return {

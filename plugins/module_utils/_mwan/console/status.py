@@ -239,9 +239,15 @@ def _notes(status: Mapping[str, Any], now: float) -> Iterator[str]:
     if prober["stuck"]:
         yield f"The router could not be brought to what is declared: {prober['stuck']}"
         yield "Shares and policies are shown as they should be; what the kernel does may differ (see `mwanctl diff`)."
-    if status["balance"] and not status["balance"]["running"]:
-        yield "The helper of least_connections (mwan-balance) does not answer: connections are spread by weight."
+    yield from _of_helper(status["balance"] or {"running": True})
     yield from (f"warning: {warning}" for warning in status["warnings"])
+
+
+def _of_helper(balance: Mapping[str, Any]) -> Iterator[str]:
+    if not balance["running"]:
+        yield "The helper of least_connections (mwan-balance) does not answer: connections are spread by weight."
+    elif balance.get("problem"):
+        yield f"The helper of least_connections (mwan-balance) cannot do its work: {balance['problem']}"
 
 
 def _left_out(status: Mapping[str, Any]) -> list[str]:

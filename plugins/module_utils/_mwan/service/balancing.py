@@ -13,11 +13,12 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
 from ..balance import roster
+from ..balance.helper import QUESTION
 from ..errors import KernelError
 from ..layout import BALANCE
 from ..ports import FilePort
@@ -62,13 +63,17 @@ class Child:
         """And see to it that the question before was answered."""
         now = self._loop.time()
         if self._asked is None:
-            with suppress(OSError):
-                self._channel.send(b"?")
+            self.say(QUESTION)
             self._asked = now
         elif now >= self._asked + PATIENCE:
             self.silent = True
             kill(self.pid)
         self._timer = self._loop.call_later(ASK, self._ask)
+
+    def say(self, what: bytes) -> None:
+        """One that does not listen will be killed for that."""
+        with suppress(OSError):
+            self._channel.send(what)
 
     def _hear(self) -> None:
         try:
@@ -129,6 +134,7 @@ class Balancing:
         self._child: Child | None = None
         self._wanted = self._closed = False
         self._pause, self._restarts = PAUSE, 0
+        self._shunned: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def look(self) -> None:
@@ -142,6 +148,14 @@ class Balancing:
         elif not wanted:
             self._stop()
 
+    def shun(self, links: Collection[str]) -> None:
+        """Have it choose none of these links from now on; the file says the same some ten milliseconds later."""
+        wanted = sorted(links)
+        if wanted != self._shunned:
+            self._shunned = wanted
+            if self._child:
+                self._child.say(json.dumps(wanted).encode())
+
     def _listed(self) -> bool:
         """What cannot be read is left as it is; the helper says what is wrong with it."""
         try:
@@ -153,6 +167,7 @@ class Balancing:
         self._timer = None
         try:
             self._child = Child(self._command, self._ended, self._loop)
+            self._child.say(json.dumps(self._shunned).encode())
         except OSError as exc:
             self._ended(f"could not be started: {exc.strerror}")
 

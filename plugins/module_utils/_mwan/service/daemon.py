@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 from ..document import Document
@@ -68,12 +67,11 @@ class Daemon:
         self._schedule = Schedule(equipment.random)
         self._ground = Ground(equipment.eyes, equipment.open_monitor, self, loop)
         self._passes = Passes(equipment.perform, self._pass_ended, loop)
-        journal, manager = equipment.journal, equipment.manager
+        files, journal, manager = equipment.files, equipment.journal, equipment.manager
         self._teller = Teller(journal, manager, equipment.events, equipment.hooks, self._counters, self._summary)
         self._telling = Telling(journal, self._tell, self._teller.trouble)
-        self._balancing = Balancing(equipment.balancer, equipment.files, journal, loop)
-        trouble = partial(self._teller.trouble, "counts")
-        self._reweighting = Reweighting(equipment.files, equipment.count, self._overlay, self._reweighted, trouble)
+        self._balancing = Balancing(equipment.balancer, files, journal, loop)
+        self._reweighting = Reweighting(files, equipment.count, self._overlay, self._reweighted, self._teller.trouble)
         self._loads, self._connections = Loads(), Connections()
         self._alarm: asyncio.TimerHandle | None = None
         # when the loop was to wake up next, to look at the files, and when it gave a sign of life
@@ -281,6 +279,7 @@ class Daemon:
             # the first pass adopts what there is
             self._ordered, self._steer = self._overlay.version, self._ordered >= 0
             self._passes.ask(Reason.HEALTH, now)
+            self._balancing.shun(self._overlay.health().kept_out())
             self._overtake()
         if self._configuration.stored and self._passes.due <= now:
             self._passes.begin(self._order(), now)

@@ -34,7 +34,8 @@ class Reweighting:
     """Weights by policy and link; a policy that needs none but the declared ones is not among them.
 
     They go into the overlay, and are stored for every other run and for a process that comes after this one. `moved` is
-    called when they are others than before, and `trouble` with what keeps us from knowing.
+    called when they are others than before, and `trouble` with a kind
+    of trouble that lasts and what it is.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Reweighting:
         count: Count | None,
         overlay: Overlay,
         moved: Callable[[], None],
-        trouble: Callable[[str], None],
+        trouble: Callable[[str, str], None],
     ) -> None:
         self._files, self._count, self._overlay, self._moved, self._trouble = files, count, overlay, moved, trouble
         self._due: dict[str, float] = {}
@@ -55,7 +56,7 @@ class Reweighting:
         try:
             self._overlay.weights = store.load_health(self._files).weights
         except KernelError as exc:
-            self._trouble(str(exc))
+            self._trouble("weights", str(exc))
 
     def look(self, document: Document, links: Mapping[str, ResolvedLink], now: float) -> None:
         """Count where a policy's interval is over."""
@@ -81,7 +82,7 @@ class Reweighting:
         try:
             found = work.result()
         except OSError as exc:
-            self._trouble(f"connections cannot be counted: {exc.strerror}")
+            self._trouble("weights", f"connections cannot be counted: {exc.strerror}")
             return
         wanted = dict(self._overlay.weights)
         for policy in policies:
@@ -99,7 +100,7 @@ class Reweighting:
         try:
             self._files.write(WEIGHTS, text)
         except KernelError as exc:
-            self._trouble(str(exc))
+            self._trouble("weights", str(exc))
         self._moved()
 
 
