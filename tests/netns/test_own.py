@@ -8,13 +8,14 @@ policy uses isp_c only: what is seen from another link followed a rule.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from lab import topology
+from lab import impair, topology
 from lab.balance import policy
 from lab.engine import Engine
 from lab.own import Own, control_group
@@ -125,3 +126,50 @@ def test_control_groups(backend: str, root: str) -> None:
         # what is bound to a device keeps it
         for protocol in ("tcp", "udp"):
             assert own.seen(protocol=protocol, cgroup=path, device="wan1") == {A: 4}
+
+
+def test_users_tell_only_the_routers_own_traffic_without_marks_too(backend: str) -> None:
+    """To policy routing, what is forwarded is root's."""
+    rules = [{"name": "root", "user": "root", "link": "isp_b"}, {"name": "courier", "user": "courier", "link": "isp_a"}]
+    with router(backend, mwan_classify="routing", mwan_rules=rules) as (net, _engine, own):
+        assert (own.seen(), own.seen(user=COURIER), own.seen(user=CLERK)) == ({B: 4}, {A: 4}, {C: 4})
+        with Own(net.client) as client:
+            assert client.seen() == {C: 4}
+
+
+def outage(net: Topology, engine: Engine, link: str) -> None:
+    """As the prober reports it."""
+    links = {link: {"state": "down", "reason": "as written"}} if link else {}
+    net.router.run(["tee", "/run/mwan/health.json"], input=json.dumps({"links": links}))
+    engine.settle()
+
+
+def test_own_connections_leave_a_dead_link(backend: str) -> None:
+    policies = [*POLICIES, policy("isp_a", ("isp_b", 1, 2), name="first_a")]
+    rules = [
+        {"name": "courier", "user": COURIER, "policy": "first_a"},
+        {"name": "crew", "group": CREW, "policy": "first_a"},
+        {"name": "fixed", "user": CLERK, "link": "isp_a"},
+        {"name": "marked", "group": CLERK, "link": "isp_a"},
+    ]
+    who: list[dict[str, Any]] = [{"user": COURIER}, {"group": CREW}]
+    fixed: list[dict[str, Any]] = [{"user": CLERK}, {"group": CLERK}]
+    with router(backend, mwan_policies=policies, mwan_rules=rules) as (net, engine, own):
+
+        def seen(kinds: list[dict[str, Any]], **more: Any) -> list[dict[str, int]]:
+            return [own.seen(2, **kind, **more) for kind in kinds]
+
+        assert seen(who + fixed) == [{A: 2}] * 4
+        outage(net, engine, "isp_a")
+        assert seen(who) == [{B: 2}] * 2
+        assert seen(fixed) == [{A: 2}] * 2, "the link and no other: it is silent, as far as the prober knows"
+        outage(net, engine, "")
+        with impair.cable_pulled(net, "isp_a"):
+            assert seen(who) == [{B: 2}] * 2, "before anybody has noticed"
+            refused = seen(fixed, protocol="udp")
+            assert {A, B, C}.isdisjoint({what for counted in refused for what in counted}), refused
+        # what becomes of them when nothing of the policy is left
+        for last_resort, expected in (("unreachable", "EHOSTUNREACH"), ("blackhole", "EINVAL"), ("main", C)):
+            engine.settle(mwan_policies=[*POLICIES[:3], policy("isp_a", name="first_a", last_resort=last_resort)])
+            with impair.cable_pulled(net, "isp_a"):
+                assert seen(who[:1], protocol="udp") == [{expected: 2}], last_resort

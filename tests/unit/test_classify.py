@@ -236,6 +236,15 @@ def test_sets_have_the_networks_of_list_and_files_and_bad_lines_are_told() -> No
     assert told[1] == "set office: /etc/missing cannot be read, and counts as empty"
 
 
+@pytest.mark.parametrize(
+    "item", [{"networks": ["0.0.0.0/0"]}, {"files": "/etc/everything"}], ids=lambda item: str(item)
+)
+def test_a_set_of_everything_is_not_one_of_nothing(item: Any) -> None:
+    host = replace(HOST, files={"/etc/everything": "0.0.0.0/1\n128.0.0.0/1\n"})
+    found = classification({"destination": "@all", "link": "isp_b"}, host=host, sets=[{"name": "all", **item}])
+    assert found.sets == (NetworkSet("all", ("0.0.0.0/1", "128.0.0.0/1")),)
+
+
 def test_choices_ask_for_all_that_a_rule_does() -> None:
     rule = {
         "source": ["192.168.101.0/24"], "destination": "7.7.7.0/24", "device": "lan0", "protocol": "udp",

@@ -33,9 +33,11 @@ from .model import Policy
 from .resolve import ResolvedLink
 from .rules import ITSELF, PROTOCOLS, SET, AddressSet, Rule, read_networks
 from .serving import Serving
+from .values import EVERYWHERE
 
 # the first NFQUEUE number, to which a policy's id is added; others begin at 0
 QUEUES = 7700
+HALVES = ("0.0.0.0/1", "128.0.0.0/1")
 
 
 class Classifier:
@@ -124,7 +126,9 @@ class Classifier:
     def _set(self, item: AddressSet) -> NetworkSet:
         texts = {path: self.host.files.get(path) or "" for path in item.files}
         read = [network for path, text in texts.items() for network in read_networks(path, text)[0]]
-        return NetworkSet(item.name, tuple(collapsed([*item.networks, *read])), item.external)
+        networks = collapsed([*item.networks, *read])
+        # an ipset of networks takes none without a prefix
+        return NetworkSet(item.name, HALVES if networks == [EVERYWHERE] else tuple(networks), item.external)
 
     def _excluded(self) -> tuple[str, ...]:
         connected = {f"{item.peer}/32" if item.peer else item.network for item in self.facts.addresses}

@@ -282,7 +282,7 @@ class AddressSet:
         files = data.get("files", [])
         found = cls(
             name=values.name(option + ".name", data.get("name")),
-            networks=values.prefixes(option + ".networks", data.get("networks", [])),
+            networks=values.networks(option + ".networks", data.get("networks", [])),
             files=tuple(_path(option + ".files", item) for item in ([files] if isinstance(files, str) else files)),
             external=values.boolean(option + ".external", data.get("external", False)),
         )
@@ -315,4 +315,4 @@ def read_networks(path: str, text: str) -> tuple[tuple[str, ...], tuple[str, ...
             found += [values.prefix(f"{path}:{number}", word) for word in words]
         except InputError as problem:
             problems.append(str(problem))
-    return values.prefixes(path, found), tuple(problems)
+    return values.networks(path, found), tuple(problems)

@@ -82,8 +82,13 @@ def restriction(option: str, value: Any) -> str | None:
 
 def prefixes(option: str, listed: Iterable[Any]) -> tuple[str, ...]:
     """IPv4 networks as the shortest sorted list that covers the same addresses; overlaps are joined, all is none."""
-    networks = (ipaddress.IPv4Network(prefix(option, item)) for item in listed)
-    return tuple(str(network) for network in ipaddress.collapse_addresses(networks) if network.prefixlen)
+    return tuple(network for network in networks(option, listed) if network != EVERYWHERE)
+
+
+def networks(option: str, listed: Iterable[Any]) -> tuple[str, ...]:
+    """The same, where none is none."""
+    found = (ipaddress.IPv4Network(prefix(option, item)) for item in listed)
+    return tuple(map(str, ipaddress.collapse_addresses(found)))
 
 
 def integer(option: str, value: Any, low: int, high: int) -> int:
