@@ -21,7 +21,7 @@ options:
     description: Routing tables are numbered from here, one for each id. V(1000) by default.
     type: int
   rule_priority:
-    description: The first of the 1000 policy rule priorities that are used. V(1000) by default.
+    description: The first of the 1001 policy rule priorities that are used. V(1000) by default.
     type: int
   firewall_backend:
     description:
