@@ -237,7 +237,8 @@ def test_messages_about_our_table_are_told_from_others() -> None:
     foreign = message(7, (1, b"mwan2\0"), (2, b"mwan\0"))
     generation = message(15, (1, b"mwan\0"))
     conntrack = message(0, (1, b"mwan\0"), subsystem=1)
+    elements = message(12, (1, b"mwan\0")) + message(14, (1, b"mwan\0"))  # clients that come, those of others that go
     table_last = message(0, (6, b"\0" * 5), (1, b"mwan\0"))
-    assert list(of_ours(foreign + rule + generation + conntrack + table_last + message(1))) == [
+    assert list(of_ours(foreign + rule + generation + elements + conntrack + table_last + message(1))) == [
         False, True, True, False
     ]  # fmt: skip

@@ -16,6 +16,8 @@ from typing import NamedTuple
 from .nftables_text import TABLE, Chain, block, table
 
 OBJECT = re.compile(r'^\t((?:ct )?\w+) "?([^\s"]+)"? \{$(.*?)^\t\}$', re.MULTILINE | re.DOTALL)
+# of the table itself; the kernel cannot wake one that is dormant and change its chains in one transaction
+FLAGS = re.compile(r"^\tflags ", re.MULTILINE)
 # deleted in this order: maps lead to chains, and chains use all the others
 FIRST = ("map", "set", "chain")
 
@@ -36,6 +38,8 @@ class Contents(NamedTuple):
 
 def transaction(wanted: Contents, listing: str) -> str:
     """What makes the table listed so the wanted one."""
+    if FLAGS.search(listing):
+        return f"add table {TABLE}\ndelete table {TABLE}\n{wanted.text()}"
     found = [(kind, name, _declared(body)) for kind, name, body in OBJECT.findall(listing)]
     kept = {(kind, name) for kind, name, declared in found if _stays(wanted, kind, name, declared)}
     gone = [(kind, name) for kind, name, _declared in found if (kind, name) not in kept]
