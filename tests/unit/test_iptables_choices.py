@@ -300,6 +300,17 @@ def test_what_leaves_by_no_member_leaves_no_trace() -> None:
     assert live.sets[sets_of("isp_a", "source")] == {"192.168.1.1"}
 
 
+def test_what_left_by_another_link_than_it_was_sent_by_moves_no_client() -> None:
+    """It has a route of its own; where routing was to choose, that cannot be told."""
+    for decided, moved in ((0x100, False), (0x200, True), (POLICY, True)):
+        live = tables(spreading("random", (1, 1), sticky=300))
+        packet = forward(live)
+        packet.mark, packet.out = FOREIGN | decided, "wan2"
+        live.walk("MWAN_POSTROUTING", packet)
+        assert packet.connection == FOREIGN | 0x200
+        assert live.sets[sets_of("isp_b", "source")] == ({packet.source} if moved else set())
+
+
 def test_only_packets_of_clients_prolong_their_stay() -> None:
     live = tables(spreading("random", (1, 1), sticky=300))
     prolonged = [rule for rule in live.chains["MWAN_REFRESH"] if ("timeout", "300") in rule.target.options]

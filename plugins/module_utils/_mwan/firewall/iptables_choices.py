@@ -76,7 +76,11 @@ def _chains(firewall: Firewall) -> Iterator[Rule]:
 
 
 def _undecided(mask: int) -> tuple[Extension, ...]:
-    return NEW, connmark(0, mask), Extension("mark", (("mark", f"0x0/0x{mask:x}"),))
+    return NEW, connmark(0, mask), _packet_mark(0, mask)
+
+
+def _packet_mark(mark: int, mask: int) -> Extension:
+    return Extension("mark", (("mark", f"0x{mark:x}/0x{mask:x}"),))
 
 
 # the choices
@@ -229,12 +233,16 @@ def _refreshed(chooser: Chooser, mask: int) -> Iterator[Rule]:
 
 
 def _kept(chooser: Chooser, mask: int) -> Iterator[Rule]:
-    """What left by no member leaves no trace."""
+    """What left by no member leaves no trace, and what was sent by one and left by another neither.
+
+    So goes what has a route of its own in the main table. Where routing was to decide, that cannot be told.
+    """
     keep, move = _chain("KEEP", chooser).name, _chain("MOVE", chooser)
     yield Rule(keep, Extension("CONNMARK", (("set-xmark", f"0x0/0x{mask:x}"),)))
     yield Rule(keep, Extension("MWAN_SAVE"))
     for _name, mark in chooser.members:
-        yield Rule(keep, move, (connmark(mark, mask),), goto=True)
+        for sent in (mark, chooser.mark):
+            yield Rule(keep, move, (connmark(mark, mask), _packet_mark(sent, mask)), goto=True)
     for name, mark in chooser.members:
         gone = Extension("SET", (("del-set", _set(chooser, name)),))
         yield Rule(move.name, gone, (connmark(mark, mask, invert=True),))
