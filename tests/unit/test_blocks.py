@@ -212,6 +212,12 @@ def test_a_thousand_of_one_shape_are_one_lookup(listed: tuple[Choice, ...]) -> N
     assert len(block.elements) <= LARGEST
 
 
+def test_what_all_have_in_common_is_asked_before_the_lookup() -> None:
+    (block,) = compiled(thousand(device="lan0", sources=net, protocol=6, destination_ports=((80, 443),)), ())
+    assert block.keys == ("sources",)
+    assert block.gate == Condition(device="lan0", protocol=6, destination_ports=((80, 443),))
+
+
 def test_shapes_that_take_turns_are_a_lookup_each_time() -> None:
     by_source = Condition(sources=("10.0.0.1/32",))
     by_port = Condition(protocol=6, destination_ports=((80, 80),))

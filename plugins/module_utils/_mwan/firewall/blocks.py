@@ -116,15 +116,31 @@ def _number(condition: Condition, key: str) -> int:
 
 
 def _blocks(run: list[_Asked]) -> Iterator[Block]:
-    first = run[0]
     if len(run) == 1:
-        yield Block(first.condition, (), (((), first.position),))
+        yield Block(run[0].condition, (), (((), run[0].position),))
         return
+    keys = _differing(run)
+    run = [replace(item, keys=keys) for item in run]
+    first = run[0]
     axes = [
         index for index in range(len(first.keys)) if _overlapping(box[index] for item in run for box in item.boxes())
     ]
     layers = [list(_swept(run, axes))] if len(axes) <= 1 else _carved(run, axes)
     yield from (Block(first.gate, first.keys, tuple(elements)) for elements in layers)
+
+
+def _differing(run: list[_Asked]) -> tuple[str, ...]:
+    """The keys in which they differ. What they have in common is asked once, before the lookup.
+
+    Of networks in one field the kernel makes a tree; of those in several, a set that takes longer with each it has.
+    """
+    first, *others = run
+    alike = {
+        key
+        for key in first.keys
+        if all(getattr(item.condition, key) == getattr(first.condition, key) for item in others)
+    }
+    return tuple(key for key in first.keys if key not in alike) or first.keys[:1]
 
 
 def _overlapping(spans: Iterable[Span]) -> bool:
