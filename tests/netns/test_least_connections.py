@@ -104,7 +104,7 @@ def leaves_alone_what_does_not_serve(net: Topology, given: dict[str, tuple[int, 
     """The file says at once who takes new connections; who is not on it gets none."""
     first = next(iter(given))
     enlist(net.router, {name: link for name, link in given.items() if name != first})
-    time.sleep(0.05)
+    time.sleep(0.1)
     fetched = fetch_many(net.client, 30)
     assert (fetched.sources[net.sources[first]], fetched.failures) == (0, [])
     enlist(net.router, {})
