@@ -314,6 +314,17 @@ def test_what_a_rule_marks_late_gets_the_source_of_its_link() -> None:
     assert answer["rule"] == {"name": "squid", "position": 1, "target": {"link": "isp_b"}}
 
 
+def test_it_also_gets_it_where_the_source_was_of_an_uplink_of_others() -> None:
+    only = [TWO_LINKS["links"][1]]
+    wish = {"links": only, "policies": [], "default_policy": None, "snat": [],
+            "rules": [{"name": "calls", "dscp": "ef", "link": "isp_b"}]}  # fmt: skip
+    learned = Route(MAIN, nexthops=(Nexthop("wan1", "5.5.5.1"),))
+    seen = replace(view(wish), surroundings=surroundings(learned))
+    assert [way["seen_as"] for way in ask(seen, {"destination": "7.7.7.7"})["ways"]] == ["5.5.5.5"]
+    answer = ask(seen, {"destination": "7.7.7.7", "dscp": "ef"})
+    assert [(way["link"], way["seen_as"]) for way in answer["ways"]] == [("isp_b", "6.6.6.6")]
+
+
 @pytest.mark.parametrize(
     ("asked", "because"),
     [

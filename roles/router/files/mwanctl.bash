@@ -7,7 +7,9 @@ _mwanctl() {
     local commands="status events explain drain undrain failback use diff check-config restore rules show links"
     local -A options=(
         [status]="--watch --check" [events]="--number --follow --link"
-        [explain]="--to --from --in --protocol --port --source-port --down" [drain]="--why --force"
+        [explain]="--to --from --in --protocol --port --source-port --dscp --mark --mac --local --user --group --cgroup
+            --at --down"
+        [drain]="--why --force"
         [undrain]="" [failback]="" [use]="--" [diff]="" [check-config]="" [restore]="" [rules]="" [show]="" [links]=""
     )
     COMPREPLY=()
@@ -35,7 +37,12 @@ _mwanctl() {
             mapfile -t COMPREPLY < <(compgen -W "$(cd /sys/class/net 2>/dev/null && echo *)" -- "$current") ;;
         explain:--protocol)
             mapfile -t COMPREPLY < <(compgen -W "tcp udp icmp dccp sctp gre esp" -- "$current") ;;
-        explain:--to | explain:--from | explain:--port | explain:--source-port | drain:--why | events:--number) ;;
+        explain:--user)
+            mapfile -t COMPREPLY < <(compgen -u -- "$current") ;;
+        explain:--group)
+            mapfile -t COMPREPLY < <(compgen -g -- "$current") ;;
+        explain:--to | explain:--from | explain:--port | explain:--source-port | explain:--dscp | explain:--mark) ;;
+        explain:--mac | explain:--cgroup | explain:--at | drain:--why | events:--number) ;;
         check-config:check-config)
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;

@@ -47,7 +47,7 @@ class Remarks:
         yield from self._classified(paths, chooser)
         if policy and not policy.by_routing and not self.walk.forwards:
             yield f"what the router itself sends is spread by the multipath route of {policy.name}"
-        yield from self._looked_up_again(paths)
+        yield from self._looked_up_again(paths, any(way["nat"] for way in ways))
         yield from self._ailing(ways)
         yield from self._bare(ways)
 
@@ -74,12 +74,13 @@ class Remarks:
                     if name in others and step.refusal:
                         yield str(name)
 
-    def _looked_up_again(self, paths: list[Path]) -> Iterator[str]:
+    def _looked_up_again(self, paths: list[Path], mended: bool) -> Iterator[str]:
         """Of the router's own."""
         if self.walk.forwards:
             return
         if any(path.chosen for path in paths):
-            yield "its source address was chosen before a rule marked it; source NAT mends that"
+            if mended:
+                yield "its source address was chosen before a rule marked it; source NAT mends that"
         elif _places(path.trace for path in paths) != _places([paths[0].first]):
             rules = [self.words.words(path.trace.decision.rule) for path in paths if path.trace.decision]
             yield "the router asks again with the address it has chosen, and then decides: " + "; ".join(rules)
@@ -92,10 +93,16 @@ class Remarks:
                 yield f"{name} is {state}{': ' if reason else ''}{reason or ''}; it goes there all the same"
 
     def _bare(self, ways: list[dict[str, Any]]) -> Iterator[str]:
+        """Sources that the far end, or the provider, can do nothing with."""
+        addresses = {item.address: item.device for item in self.view.facts.addresses}
         for way in ways:
-            bare = way["link"] and not way["nat"] and way["source"]
-            if bare and ipaddress.IPv4Address(bare).is_private and not self.fib.local(bare):
-                yield f"no source NAT of {way['link']} is for {bare}: it leaves with this address"
+            source = str(way["source"] or "")
+            if way["nat"] or not source:
+                continue
+            if way["link"] and ipaddress.IPv4Address(source).is_private and not self.fib.local(source):
+                yield f"no source NAT of {way['link']} is for {source}: it leaves with this address"
+            if not way["link"] and way["gateway"] and addresses.get(source, way["device"]) != way["device"]:
+                yield f"it leaves by {way['device']} with {source}, an address of {addresses[source]}"
 
 
 def _places(traces: Iterable[Trace]) -> set[tuple[str, str | None]]:
