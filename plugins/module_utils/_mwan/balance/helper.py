@@ -96,7 +96,7 @@ class Helper:
         tell = self._desk.census.tell
         for tracked in self._events.read(TURN):
             tell(tracked)
-        if self._events.overruns != self._heard_overruns:
+        if self._events.overruns != self._heard_overruns and self._events.whole:
             self._heard_overruns = self._events.overruns
             self._list_at = now
 

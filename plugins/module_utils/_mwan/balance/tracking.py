@@ -48,6 +48,7 @@ class Events:
         self._socket = open_socket(GROUPS, ROOM)
         self._socket.setblocking(False)
         self.overruns = 0
+        self.whole = True
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -56,16 +57,21 @@ class Events:
         self._socket.close()
 
     def read(self, most: int) -> Iterator[Tracked]:
-        """What waits, of at most so many datagrams; `overruns` grows when the kernel had to drop some."""
+        """What waits, of at most so many datagrams; `overruns` grows when the kernel had to drop some.
+
+        After that nothing is `whole` until all has been read: the kernel adds nothing to a buffer that was full before
+        it has been empty (NETLINK_S_CONGESTED).
+        """
         for _unused in range(most):
             try:
                 data = self._socket.recv(BUFFER)
             except BlockingIOError:
+                self.whole = True
                 return
             except OSError as exc:
                 if exc.errno != errno.ENOBUFS:
                     raise
-                self.overruns += 1
+                self.overruns, self.whole = self.overruns + 1, False
                 continue
             yield from decoded(data)
 
