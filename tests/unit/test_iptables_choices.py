@@ -176,6 +176,15 @@ def test_round_robin_goes_in_turn(weights: list[int]) -> None:
     assert [chosen(live) for _unused in turns] == [list(MARKS.values())[turn] for turn in turns]
 
 
+def test_a_long_round_costs_a_packet_little() -> None:
+    live = tables(spreading("round_robin", (256, 255, 253)))
+    marks = list(MARKS.values())
+    assert sum(map(len, live.chains.values())) < 1600
+    turns = in_turn((256, 255, 253))
+    assert [chosen(live) for _unused in turns] == [marks[turn] for turn in turns]
+    assert live.asked / len(turns) < 30
+
+
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=3))
 def test_random_gives_each_its_share(weights: list[int]) -> None:
     """Drawn anew at each rule: the share of what reaches a rule, and is taken there, comes to the weight's."""

@@ -25,6 +25,8 @@ from .xtables import Extension, Rule, connmark
 MARKED = "MWAN_MARK_"
 # XT_EXTENSION_MAXNAMELEN is 29, and iptables takes one less
 LONGEST_CHAIN = 28
+# turns that are rules of one chain
+SHORT_ROUND = 8
 RETURN = Extension("RETURN")
 NEW = Extension("conntrack", (("ctstate", "NEW"),))
 ORIGINAL = Extension("conntrack", (("ctdir", "ORIGINAL"),))
@@ -163,15 +165,43 @@ def _drawn(chain: str, ways: Sequence[Way]) -> Iterator[Rule]:
 
 
 def _turns(chain: str, ways: Sequence[Way]) -> Iterator[Rule]:
-    """One rule for each turn of a round: of N packets the first takes one, of N - 1 left to it the second, and so on.
+    """Each packet takes the next turn of a round.
 
     The kernel counts from the beginning whenever anybody changes a rule of the table.
     """
     common = reduce(gcd, (way.weight for way in ways), 0)
     turns = in_turn([way.weight // common for way in ways])
-    for left, index in zip(range(len(turns), 0, -1), turns):
-        nth = Extension("statistic", (("mode", "nth"), ("every", str(left)), ("packet", "0")))
-        yield _to(chain, ways[index].mark, *((nth,) if left > 1 else ()))
+    return _dealt(chain, [ways[index].mark for index in turns])
+
+
+def _dealt(root: str, marks: Sequence[int], path: str = "") -> Iterator[Rule]:
+    """Of N packets the first rule takes one, of N - 1 left to it the second, and so on.
+
+    A long round is dealt to two chains first, so that a packet meets few rules; `path` tells them apart.
+    """
+    chain = _half(root, path)
+    if len(marks) > SHORT_ROUND and len(set(marks)) > 1:
+        odd = len(marks) % 2
+        if odd:
+            yield _to(chain, marks[0], _nth(len(marks)))
+        yield Rule(chain, Extension(_half(root, path + "0")), (_nth(2),), goto=True)
+        yield Rule(chain, Extension(_half(root, path + "1")), goto=True)
+        yield from _dealt(root, marks[odd::2], path + "0")
+        yield from _dealt(root, marks[odd + 1 :: 2], path + "1")
+        return
+    for left, mark in zip(range(len(marks), 0, -1), marks):
+        alone = len(set(marks[-left:])) == 1
+        yield _to(chain, mark, *(() if alone else (_nth(left),)))
+        if alone:
+            return
+
+
+def _half(root: str, path: str) -> str:
+    return shortened(f"{root}.{path}", LONGEST_CHAIN) if path else root
+
+
+def _nth(every: int) -> Extension:
+    return Extension("statistic", (("mode", "nth"), ("every", str(every)), ("packet", "0")))
 
 
 def _by_hash(chain: str, chooser: Chooser) -> Iterator[Rule]:
