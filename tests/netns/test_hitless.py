@@ -120,6 +120,37 @@ def begun(net: Topology) -> Iterator[Callable[[], list[object]]]:
         yield lambda: list(fetching.result().failures)
 
 
+def test_connections_are_told_apart_anew_without_a_gap(backend: str) -> None:
+    """Each step allows these links only, before it or after it, and no connection fails or takes another."""
+    lan = {"name": "lan", "source": "192.168.101.0/24"}
+    only = [policy(f"link{n}", name=f"only{n}") for n in (1, 2, 3)]
+    spread = policy("link1", "link2", name="spread", algorithm="random", sticky=60)
+    steps: list[tuple[set[int], dict[str, object]]] = [
+        ({1}, {"mwan_classify": "routing", "mwan_policies": only, "mwan_rules": [{**lan, "policy": "only1"}]}),
+        ({1}, {"mwan_classify": "marks"}),
+        ({2}, {"mwan_rules": [{**lan, "policy": "only2"}]}),
+        ({1, 2}, {"mwan_policies": [*only, spread], "mwan_rules": [{**lan, "policy": "spread"}]}),
+        ({1}, {"mwan_policies": only[:1], "mwan_rules": [{**lan, "dscp": 0, "link": "link1"}]}),
+        ({3}, {"mwan_policies": only, "mwan_default_policy": "only3", "mwan_rules": []}),
+        ({1}, {"mwan_rules": [{**lan, "policy": "only1"}]}),
+        ({1}, {"mwan_classify": "routing"}),
+    ]
+    with topology.many_links(3) as net, Engine(net, backend) as engine, AccessLogServer(net.server):
+        allowed, first = steps[0]
+        engine.settle(mwan_default_policy="only1", **first)
+        for links, change in steps[1:]:
+            with ThreadPoolExecutor(1) as pool:
+                fetching = pool.submit(fetch_many, net.client, 400, concurrency=4)
+                engine.settle(**change)
+                seen = fetching.result()
+            expected = {net.sources[f"link{n}"] for n in allowed | links}
+            assert (seen.failures, seen.sources.keys() <= expected) == ([], True), (change, seen.sources)
+            after = fetch_many(net.client, 20)
+            assert after.sources.keys() <= {net.sources[f"link{n}"] for n in links}, (change, after.sources)
+            allowed = links
+        assert net.spoofed() == 0
+
+
 def test_removed_link_takes_only_its_own_connections(backend: str) -> None:
     with topology.many_links(3) as net, Engine(net, backend) as engine:
         engine.settle()

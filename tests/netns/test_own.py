@@ -9,6 +9,7 @@ policy uses isp_c only: what is seen from another link followed a rule.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from lab import impair, topology
 from lab.balance import policy
 from lab.engine import Engine
 from lab.own import Own, control_group
-from lab.topology import Topology
+from lab.topology import SERVER, Topology
 from lab.traffic import EchoServer
 
 A, B, C = "5.5.5.5", "6.6.6.6", "4.4.4.4"
@@ -173,3 +174,61 @@ def test_own_connections_leave_a_dead_link(backend: str) -> None:
             engine.settle(mwan_policies=[*POLICIES[:3], policy("isp_a", name="first_a", last_resort=last_resort)])
             with impair.cable_pulled(net, "isp_a"):
                 assert seen(who[:1], protocol="udp") == [{expected: 2}], last_resort
+
+
+# every source of an echo request that arrives, remembered
+PINGED = """
+table inet seen {
+  set pinged { type ipv4_addr; flags dynamic; size 100; }
+  chain arriving {
+    type filter hook input priority 0
+    icmp type echo-request add @pinged { ip saddr }
+  }
+}
+"""
+
+
+def pinged(net: Topology, *bound: str) -> set[str]:
+    """From where the server sees the router's pings."""
+    net.server.run("nft flush set inet seen pinged")
+    net.router.run(["ping", "-c2", "-i0.2", "-W1", *bound, "7.7.7.7"])
+    return set(re.findall(r"\d+\.\d+\.\d+\.\d+", net.server.run("nft list set inet seen pinged").stdout))
+
+
+def test_what_is_bound_stays_though_the_firewall_leads_all_else(backend: str) -> None:
+    everything = {"name": "all", "dscp": 0, "policy": "only_b"}
+    kept = [{"name": f"from_{link}", "device": "lo", "source": source, "link": link} for link, source in
+            {"isp_a": A, "isp_c": C}.items()]  # fmt: skip
+    policies = [policy("isp_b"), *POLICIES[1:]]
+    with router(backend, mwan_rules=[everything]) as (net, engine, own), EchoServer(net.router):
+        net.server.nft(PINGED)
+        assert (own.seen(), pinged(net)) == ({B: 4}, {B})
+        for source, device in ((A, "wan1"), (B, "wan2"), (C, "wan3")):
+            assert own.seen(device=device) == own.seen(device=device, source=source) == {source: 4}
+            assert own.seen(protocol="udp", device=device) == {source: 4}
+            assert pinged(net, "-I", device) == {source}
+        for marked in engine.apply().links.values():
+            assert own.seen(mark=int(marked["mark"], 16)) == {marked["address"]: 4}, "mwanctl use"
+        # an address that was bound looks as one that was chosen; a rule that routing knows keeps it
+        assert own.seen(source=A) == {B: 4}
+        engine.settle(mwan_rules=[*kept, everything], mwan_policies=policies)
+        assert (own.seen(), pinged(net)) == ({B: 4}, {B})
+        for source in (A, B, C):
+            assert own.seen(source=source) == own.seen(protocol="udp", source=source) == {source: 4}
+            assert pinged(net, "-I", source) == {source}
+        # what begins outside is answered by the link it came by, whatever the answers look like
+        with Own(net.server) as outside:
+            for address in (A, B, C):
+                assert outside.seen(destination=address, source=SERVER) == {SERVER: 4}
+                assert outside.seen(protocol="udp", destination=address, source=SERVER) == {SERVER: 4}
+
+
+def test_check_mode_tells_what_a_run_does(backend: str) -> None:
+    to_b = [{"name": "crew", "group": "crew", "link": "isp_b"}, {"name": "clerk", "user": CLERK, "policy": "only_b"}]
+    to_a = [{"name": "crew", "group": "crew", "policy": "only_a"}, {"name": "clerk", "user": CLERK, "link": "isp_a"}]
+    with router(backend) as (_net, engine, own):
+        for rules, source in ((to_b, B), (to_a, A), ([], C)):
+            told = engine.apply(check=True, mwan_rules=rules)
+            done = engine.settle(mwan_rules=rules)
+            assert (told.actions != [], sorted(set(told.actions))) == (True, sorted(set(done.actions)))
+            assert (own.seen(group=CREW), own.seen(user=CLERK)) == ({source: 4}, {source: 4})

@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import pytest
 from lab import impair, topology
@@ -115,3 +118,52 @@ def test_device_that_is_deleted_and_back_before_a_run(point_to_point: Topology, 
         assert (dict(fetched.sources), fetched.failures) == ({"22.2.2.2": 50}, [])
         engine.settle()
         assert set(fetch_many(net.client, 60).sources) == {"11.1.1.1", "22.2.2.2"}
+
+
+MARKING = ("random", "round_robin", "source_hash")  # the firewall chooses the link
+
+
+def report(net: Topology, **states: str) -> None:
+    """As the prober does."""
+    links = {link: {"state": state, "reason": "as written"} for link, state in states.items()}
+    net.router.run(["tee", "/run/mwan/health.json"], input=json.dumps({"links": links}))
+
+
+def test_second_tier_takes_nothing_while_the_first_lives(backend: str) -> None:
+    """However often the health of its link changes meanwhile, and whoever chooses."""
+    with topology.many_links(3) as net, Engine(net, backend) as engine, AccessLogServer(net.server):
+        engine.settle(mwan_classify="marks")
+        first, second = {"20.0.1.2", "20.0.2.2"}, {"20.0.3.2"}
+        tiers = [("link1", 3, 1), ("link2", 1, 1), ("link3", 1, 2)]
+        for algorithm in MARKING:
+            engine.settle(mwan_policies=[policy(*tiers, algorithm=algorithm)])
+            with ThreadPoolExecutor(1) as pool:
+                fetching = pool.submit(fetch_many, net.client, 300, concurrency=4)
+                for state in ("down", "up", "suspect", "up"):
+                    report(net, link3=state)
+                    engine.apply()
+                seen = fetching.result()
+            assert (seen.failures, seen.sources.keys() <= first) == ([], True), (algorithm, seen.sources)
+            report(net, link1="down", link2="down")
+            engine.apply()
+            assert fetch_many(net.client, 20).sources.keys() == second, algorithm
+            report(net)
+            engine.apply()
+            assert fetch_many(net.client, 20).sources.keys() <= first, algorithm
+        assert net.spoofed() == 0
+
+
+def test_last_resort_of_every_algorithm(two_links: Topology, backend: str) -> None:
+    net = two_links
+    net.router.ip("route add default via 6.6.6.1 dev wan2 metric 50")
+    net.router.sysctl("net.ipv4.icmp_ratelimit", 0)
+    with Engine(net, backend) as engine, AccessLogServer(net.server):
+        engine.apply(mwan_classify="marks")
+        answers = {"unreachable": "Errno 113", "blackhole": "timeout", "main": "6.6.6.6"}
+        for algorithm, (what, answer) in product(MARKING, answers.items()):
+            report(net)
+            engine.apply(mwan_policies=[policy("isp_a", algorithm=algorithm, last_resort=what)])
+            report(net, isp_a="down")
+            engine.apply()
+            (trial,) = fetch_many(net.client, 1, timeout=0.5).trials
+            assert answer in str(trial.get("source_seen") or trial["error"]), (what, algorithm)
