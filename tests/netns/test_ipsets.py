@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from _mwan.errors import KernelError
-from _mwan.firewall.ipsets import NETWORKS, PAIRS, SOURCES, Ipset, Ipsets
+from _mwan.firewall.ipsets import Ipsets
+from _mwan.firewall.iptables_sets import NETWORKS, PAIRS, SOURCES, Ipset
 from lab.inside import namespace, network_capabilities_only
 from pyroute2 import IPSet
 

@@ -18,7 +18,8 @@ import pytest
 from _mwan.firewall.choices import Choice, Chooser, Classification, Condition, NetworkSet, Way
 from _mwan.firewall.ipsets import Ipsets
 from _mwan.firewall.iptables import Iptables
-from _mwan.firewall.iptables_choices import bucket_of, sets
+from _mwan.firewall.iptables_choices import bucket_of
+from _mwan.firewall.iptables_sets import sets
 from _mwan.firewall.model import Firewall, FirewallLink, SourceNat
 from lab import topology
 from lab.balance import counted, counting, policy

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from _mwan.balancing import BUCKETS, buckets, in_turn
 from _mwan.firewall.choices import Choice, Chooser, Classification, Condition, NetworkSet, Way
-from _mwan.firewall.iptables_choices import LONGEST_CHAIN, bucket_of, bytecode, sets
+from _mwan.firewall.iptables_choices import LONGEST_CHAIN, bucket_of, bytecode
 from _mwan.firewall.iptables_rules import chains, render, table_rules
+from _mwan.firewall.iptables_sets import sets
 from _mwan.firewall.model import Firewall, FirewallLink
 from hypothesis import given
 from hypothesis import strategies as st

@@ -17,15 +17,11 @@ import socket
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from .. import rtnl
 from ..errors import KernelError
 from ..nfnetlink import ATTRIBUTE, NETLINK_NETFILTER, NUMBER, attribute, attributes, message, nest, parsed
-
-PREFIX = "mwan_"
-LONGEST_NAME = 31
-NETWORKS, SOURCES, PAIRS = "hash:net", "hash:ip", "hash:net,net"
+from .iptables_sets import NETWORKS, PAIRS, PREFIX, SOURCES, Ipset
 
 IPSET = 6
 PROTOCOL = 6
@@ -56,31 +52,6 @@ _REASONS = {
     4100: "rules of others refer to it; remove these",
     4102: "it is there, and of another type; destroy it",
 }
-
-
-@dataclass(frozen=True)
-class Ipset:
-    """A set that rules refer to by `name`.
-
-    `networks` is None where elements come otherwise: `sticky` ones from packets, each with its own time to live; those
-    that are not sticky from others.
-    """
-
-    name: str
-    kind: str = NETWORKS
-    networks: tuple[str, ...] | None = None
-    sticky: bool = False
-
-    @property
-    def ours(self) -> bool:
-        return self.sticky or self.networks is not None
-
-
-def shortened(name: str, longest: int = LONGEST_NAME) -> str:
-    """A name of so many characters at most: of a longer one the end is a digest of all of it."""
-    if len(name) <= longest:
-        return name
-    return f"{name[: longest - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 # no name of ours contains a slash

@@ -27,9 +27,9 @@ from typing import Any
 
 from ..errors import KernelError
 from .ipsets import Ipsets
-from .iptables_choices import sets
 from .iptables_entries import count, counted, describe
 from .iptables_rules import CHAINS, JUMPS, PREFIX, chains, render, table_rules
+from .iptables_sets import sets
 from .model import Firewall
 from .xtables import Extension, Rule
 from .xtables_lock import xtables_lock

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Choices as x_tables rules, and the sets they ask. Pure.
+"""Choices as x_tables rules. Pure.
 
 A rule that has decided goes to a chain that sets the packet's mark (`-g`), and from its end back to where the choosing
 was begun: no further rule is asked. Every rule of MWAN_CHOOSE and MWAN_CHOOSE_OWN that decides for a declared one bears
@@ -11,14 +11,14 @@ its name as a comment, by which packets are counted.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from math import gcd
 
 from ..balancing import BUCKETS, HASHES, PER_PACKET, RANDOM, ROUND_ROBIN, SOURCE_DESTINATION_HASH, in_turn
 from .choices import Chooser, Classification, Way
-from .ipsets import NETWORKS, PAIRS, PREFIX, SOURCES, Ipset, shortened
 from .iptables_conditions import conditions
+from .iptables_sets import shortened, sticky_set
 from .model import Firewall
 from .xtables import Extension, Rule, connmark
 
@@ -288,28 +288,4 @@ def _match_set(chooser: Chooser, member: str) -> Extension:
 
 
 def _set(chooser: Chooser, member: str) -> str:
-    return "{} {}".format(_sticky_set(chooser, member).name, "src" if chooser.sticky_by == "source" else "src,dst")
-
-
-def _sticky_set(chooser: Chooser, member: str) -> Ipset:
-    """A policy's other way to tell clients needs sets of another type, which are others."""
-    alone = chooser.sticky_by == "source"
-    name = f"{PREFIX}{chooser.name}{'.' if alone else ':'}{member}"
-    return Ipset(shortened(name), SOURCES if alone else PAIRS, sticky=True)
-
-
-def sets(classification: Classification) -> tuple[Ipset, ...]:
-    """All sets that rules may name, declared ones first."""
-    declared = [
-        Ipset(shortened(PREFIX + item.name), NETWORKS, None if item.external else item.networks)
-        for item in classification.sets
-    ]
-    clients = [_sticky_set(chooser, name) for chooser in classification.sticky() for name, _mark in chooser.members]
-    return (*declared, *clients)
-
-
-def set_lines(items: Iterable[Ipset]) -> Iterator[str]:
-    """As `ipset restore` takes them."""
-    for item in items:
-        yield f"create {item.name} {item.kind}" + (" timeout 0" if item.networks is None else "")
-        yield from (f"add {item.name} {network}" for network in item.networks or ())
+    return "{} {}".format(sticky_set(chooser, member).name, "src" if chooser.sticky_by == "source" else "src,dst")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .choices import Condition, Ranges
-from .ipsets import PREFIX, shortened
+from .iptables_sets import network_set
 from .xtables import Extension, Rule
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -121,7 +121,7 @@ def _matches(condition: Condition) -> Iterator[Extension]:
     told = {"src": condition.source_set, "dst": condition.destination_set}
     for side, name in told.items():
         if name is not None:
-            yield Extension("set", (("match-set", f"{shortened(PREFIX + name)} {side}"),))
+            yield Extension("set", (("match-set", f"{network_set(name)} {side}"),))
     if condition.dscp is not None:
         yield Extension("dscp", (("dscp", str(condition.dscp)),))
     if condition.mac is not None:

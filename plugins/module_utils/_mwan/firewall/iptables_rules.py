@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from . import iptables_choices, iptables_dnat
+from . import iptables_choices, iptables_dnat, iptables_sets
 from .choices import Classification
 from .model import Firewall, FirewallLink, Reset, SourceNat
 from .xtables import Extension, Rule, connmark
@@ -58,7 +58,7 @@ def render(firewall: Firewall) -> str:
     if not firewall:
         return ""
     classification = firewall.classification
-    lines = [*iptables_choices.set_lines(iptables_choices.sets(classification)), *_groups(classification)]
+    lines = [*iptables_sets.set_lines(iptables_sets.sets(classification)), *_groups(classification)]
     tables = (_table_text(table, rules) for table, rules in table_rules(firewall).items() if rules)
     return "".join([*(line + "\n" for line in lines), *tables])
 
