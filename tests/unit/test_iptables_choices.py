@@ -244,6 +244,9 @@ def test_without_ways_the_policys_table_decides() -> None:
 def test_fewest_connections_are_asked_of_the_queue() -> None:
     packet = forward(tables(spreading("least_connections", (1, 1), queue=7709)))
     assert (packet.mark & MASK, packet.queue) == (POLICY, 7709), "the policy's table decides when nobody answers"
+    for weights, mark in (((1,), 0x100), ((), POLICY)):
+        packet = forward(tables(spreading("least_connections", weights, queue=7709)))
+        assert (packet.mark & MASK, packet.queue) == (mark, None), "there is nothing to ask"
     packet = forward(tables(spreading("least_connections", (1, 1))))
     assert (packet.mark & MASK, packet.queue) == (POLICY, None)
 

@@ -11,7 +11,8 @@ its name as a comment, by which packets are counted.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import reduce
 from math import gcd
 
@@ -44,6 +45,12 @@ def prerouting(firewall: Firewall) -> Iterator[Rule]:
         yield Rule("MWAN_PREROUTING", Extension("MWAN_CHOOSE"), _undecided(mask))
 
 
+def again(firewall: Firewall, to_be_reset: Iterable[Rule]) -> Iterator[Rule]:
+    """What has lost its mark is led as if it were new, so that it is told whether it would find another way."""
+    if firewall.classification.forwarded:
+        yield from (replace(rule, target=Extension("MWAN_CHOOSE")) for rule in to_be_reset)
+
+
 def output(firewall: Firewall) -> Iterator[Rule]:
     if firewall.classification.own:
         yield Rule("MWAN_OUTPUT", Extension("MWAN_CHOOSE_OWN"), _undecided(firewall.mask))
@@ -54,6 +61,14 @@ def postrouting(firewall: Firewall) -> Iterator[Rule]:
     for chooser in firewall.classification.sticky():
         chosen = connmark(chooser.mark, firewall.mask)
         yield Rule("MWAN_POSTROUTING", _chain("KEEP", chooser), (NEW, chosen), goto=True)
+
+
+def saved(firewall: Firewall) -> Iterator[Rule]:
+    """What is left to the main table, and leaves by no link, is known by its other packets, too."""
+    main, mask = firewall.classification.main, firewall.mask
+    if main is not None:
+        known = Extension("CONNMARK", (("set-xmark", f"0x{main:x}/0x{mask:x}"),))
+        yield Rule("MWAN_SAVE", known, (connmark(0, mask), _packet_mark(main, mask)))
 
 
 def chains(firewall: Firewall) -> Iterator[Rule]:
@@ -69,6 +84,8 @@ def _chains(firewall: Firewall) -> Iterator[Rule]:
     yield from _asked("MWAN_CHOOSE", classification, own=False)
     yield from _asked("MWAN_CHOOSE_OWN", classification, own=True)
     for chooser in classification.choosers:
+        if firewall.resets:
+            yield _again(chooser)
         yield from _chooser(chooser, mask)
     for chooser in classification.per_packet():
         yield from _turns(_chain("TURN", chooser).name, chooser.ways)
@@ -128,14 +145,25 @@ def _chooser(chooser: Chooser, mask: int) -> Iterator[Rule]:
     if chooser.sticky:
         for way in chooser.ways:
             yield _to(chain, way.mark, _match_set(chooser, way.name))
-    if chooser.queue is not None or chooser.algorithm == PER_PACKET:
+    if _asks(chooser) or chooser.algorithm == PER_PACKET:
         # what is decided when nobody answers for the queue, or there is no way
         yield Rule(chain, _marking(chooser.mark))
     yield from _spread(chain, chooser)
 
 
+def _asks(chooser: Chooser) -> bool:
+    """Nobody is asked where there is one answer, or none."""
+    return chooser.queue is not None and len(chooser.ways) > 1
+
+
+def _again(chooser: Chooser) -> Rule:
+    """For what is asked once more because its connection is given up: the route alone chooses, and nothing is kept."""
+    begun = Extension("conntrack", (("ctstate", "!NEW"),))
+    return _to(_chain("BY", chooser).name, chooser.mark, begun)
+
+
 def _spread(chain: str, chooser: Chooser) -> Iterator[Rule]:
-    if chooser.queue is not None:
+    if _asks(chooser):
         # A program that answers has the packet accepted, so that no rule behind it in this hook of the table is asked.
         yield Rule(chain, Extension("NFQUEUE", (("queue-num", str(chooser.queue)), ("queue-bypass", ""))))
     elif chooser.algorithm == PER_PACKET:
@@ -144,6 +172,8 @@ def _spread(chain: str, chooser: Chooser) -> Iterator[Rule]:
         yield from _drawn(chain, chooser.ways)
     elif chooser.algorithm == ROUND_ROBIN and chooser.ways:
         yield from _turns(chain, chooser.ways)
+    elif chooser.queue is not None and chooser.ways:
+        yield _to(chain, chooser.ways[0].mark)
     elif chooser.algorithm in HASHES and chooser.buckets:
         yield from _by_hash(chain, chooser)
     else:
