@@ -70,6 +70,16 @@ def test_sets_get_their_content_and_keep_what_others_and_packets_put_in() -> Non
     assert names() == {item.name for item in sets}, "no temporary one stays"
 
 
+def test_thousands_of_clients_have_room() -> None:
+    """Packets add them, and for a packet the kernel makes no room."""
+    Ipsets().load([CLIENTS, BLOCKED])
+    sizes = {
+        message.get_attr("IPSET_ATTR_SETNAME"): message.get_attr("IPSET_ATTR_DATA").get_attr("IPSET_ATTR_HASHSIZE")
+        for message in others("list")
+    }
+    assert sizes == {"mwan_p.isp_a": 1 << 14, "mwan_blocked": 1 << 10}
+
+
 def test_everything_can_be_in_a_set() -> None:
     Ipsets().load([Ipset("mwan_all", NETWORKS, ("0.0.0.0/0",))])
     assert content("mwan_all") == {"0.0.0.0/1", "128.0.0.0/1"}

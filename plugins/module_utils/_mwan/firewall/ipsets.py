@@ -30,7 +30,7 @@ ATTR_PROTOCOL, ATTR_SETNAME, ATTR_TYPENAME, ATTR_REVISION, ATTR_FAMILY, ATTR_FLA
 ATTR_SETNAME2 = ATTR_TYPENAME
 ATTR_DATA, ATTR_ADT, ATTR_LINENO = 7, 8, 9
 # of a set or an element
-ATTR_IP, ATTR_CIDR, ATTR_TIMEOUT, ATTR_CADT_FLAGS, ATTR_MAXELEM = 1, 3, 6, 8, 19
+ATTR_IP, ATTR_CIDR, ATTR_TIMEOUT, ATTR_CADT_FLAGS, ATTR_HASHSIZE, ATTR_MAXELEM = 1, 3, 6, 8, 18, 19
 IPADDR_IPV4 = 1
 NLA_F_NET_BYTEORDER = 0x4000
 LIST_SETNAME, LIST_HEADER = 1 << 1, 1 << 2
@@ -41,6 +41,9 @@ REVISIONS = {SOURCES: 3, NETWORKS: 5, PAIRS: 1}
 MODULES = {SOURCES: "ip_set_hash_ip", NETWORKS: "ip_set_hash_net", PAIRS: "ip_set_hash_netnet"}
 # The kernel's default is 65536. An element of hash:ip with a timeout takes 16 octets, and no room before it is there.
 MOST = 1 << 20
+# Buckets of 12 elements at most (AHASH_MAX_SIZE). The kernel makes more of them when user space adds to a full one, but
+# not for a packet, whose client is left out: of the usual 1024, some are full before there are 5000 clients.
+BUCKETS = 1 << 14
 BATCH = 1000  # elements in one message, of 24 octets each; an attribute ends at 64 KiB
 
 # what the kernel says of messages that no module is there for
@@ -122,6 +125,7 @@ def _create(channel: rtnl.Channel, name: str, item: Ipset) -> None:
     data = _number(ATTR_MAXELEM, max(MOST, len(item.networks or ())))
     data += _number(ATTR_CADT_FLAGS, WITH_FORCEADD) if item.ours else b""
     data += _number(ATTR_TIMEOUT, 0) if item.networks is None else b""
+    data += _number(ATTR_HASHSIZE, BUCKETS) if item.sticky else b""
     content = (
         attribute(ATTR_TYPENAME, item.kind.encode() + b"\0")
         + attribute(ATTR_REVISION, bytes([REVISIONS[item.kind]]))
