@@ -90,6 +90,8 @@ def test_role_without_the_service_installs_its_programs_and_nothing_of_the_servi
     run_playbook(two_links, extra_vars={"mwan_python": sys.executable})
     router = two_links.router
     assert json.loads(router.run([f"{DIRECTORY}/current/mwand", "--check"]).stdout).keys() == {"isp_a", "isp_b"}
+    # it has what it imports, and wants the prober at its input
+    assert "on non-socket" in router.run([f"{DIRECTORY}/current/mwan-balance"], check=False).stderr
     assert router.run(["stat", "--format=%A %U %G", "/etc/mwan/mwan.json"]).stdout == "-rw-r----- root root\n"
     assert router.run(["stat", "--format=%A %U %G", "/run/mwan/lock"]).stdout == "-rw-r----- root root\n"
     assert router.run(["stat", "--format=%A %U %G", "/var/lib/mwan/kept/kept.json"]).stdout == "-rw-r----- root root\n"
