@@ -68,7 +68,12 @@ class Classifier:
             tuple(self._chooser(policy) for policy in self.document.policies if policy.name in named),
             tuple(self._set(item) for item in self.document.sets),
             self._excluded(),
+            self._main((*forwarded, *own)),
         )
+
+    def _main(self, choices: Iterable[Choice]) -> int | None:
+        marks = {self.document.mark_of(rule) for rule in self.document.rules if rule.target == "main"}
+        return next((choice.mark for choice in choices if choice.mark in marks), None)
 
     def _choice(self, rule: Rule, condition: Condition) -> Choice:
         policy = self._policy(rule.policy)

@@ -102,13 +102,18 @@ class NetworkSet:
 
 @dataclass(frozen=True)
 class Classification:
-    """All of it; false where routing alone decides. `forwarded` and `own` are asked in order."""
+    """All of it; false where routing alone decides. `forwarded` and `own` are asked in order.
+
+    `main` is the mark of what is left to the main table, None where nothing is: a connection that leaves with it and by
+    no link keeps it, or its other packets would be led elsewhere than the first.
+    """
 
     forwarded: tuple[Choice, ...] = ()
     own: tuple[Choice, ...] = ()
     choosers: tuple[Chooser, ...] = ()
     sets: tuple[NetworkSet, ...] = ()
     excluded: tuple[str, ...] = ()
+    main: int | None = None
 
     def __bool__(self) -> bool:
         return bool(self.forwarded or self.own)

@@ -93,6 +93,7 @@ def _mangle(firewall: Firewall) -> Iterator[Rule]:
     yield Rule("MWAN_POSTROUTING", Extension("MWAN_SAVE"), (iptables_choices.NEW, unpinned))
     yield from iptables_choices.postrouting(firewall)
     yield from _save(firewall)
+    yield from iptables_choices.saved(firewall)
     yield from iptables_choices.chains(firewall)
 
 

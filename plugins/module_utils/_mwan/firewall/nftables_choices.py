@@ -60,6 +60,20 @@ def every_packet(firewall: Firewall) -> Iterator[tuple[str, str]]:
         yield f"0x{chooser.mark:08x}", f"goto every_{chooser.name}"
 
 
+def left_alone(firewall: Firewall) -> Iterator[tuple[str, str]]:
+    """The same of those that are left to the main table, and did not leave by a link."""
+    main = firewall.classification.main
+    if main is not None:
+        yield f"0x{main:08x}", _led(main)
+
+
+def kept(firewall: Firewall) -> Iterator[str]:
+    """Has these be known by their other packets, too."""
+    main, mask = firewall.classification.main, firewall.mask
+    if main is not None:
+        yield f"meta mark & 0x{mask:08x} == 0x{main:08x} {written('ct', main, mask)}"
+
+
 def chains(firewall: Firewall, means: Means) -> Iterator[Chain]:
     classification = firewall.classification
     if not classification:

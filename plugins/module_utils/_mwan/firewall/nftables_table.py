@@ -43,6 +43,7 @@ def _hooks(firewall: Firewall) -> Iterator[Chain]:
     mask = f"ct mark & 0x{firewall.mask:08x}"
     unpinned = f"{mask} == 0x0"
     pins = [(f"0x{mark:08x}", f"goto restore_{name}") for mark, name in _marks(firewall)]
+    pins += nftables_choices.left_alone(firewall)
     always = nftables_choices.every_packet(firewall)
     restore = f"{mask} vmap {{ {elements((*pins, *always))} }}"
     yield Chain(
@@ -103,6 +104,7 @@ def _dispatch(firewall: Firewall, ipsec: bool) -> Iterator[Chain]:
             *_pin_map("oifname", exclusive),
             *_pin_map("oifname . rt ip nexthop", by_gateway),
             *_pin_map("oifname", fallbacks),
+            *nftables_choices.kept(firewall),
         ),
     )
 
