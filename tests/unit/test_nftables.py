@@ -156,7 +156,7 @@ def test_a_condition_by_itself_reads_as_it_is(condition: Condition, text: str) -
     sets = (NetworkSet("ours", ("10.1.0.0/16",)), NetworkSet("others", external=True))
     rendered = render(firewall(rules=(Choice("one", condition, 0x100),), sets=sets))
     assert chain(rendered, "choose") == f"{text} goto rule_one".split("|")
-    assert chain(rendered, "rule_one") == ['counter name "rule_one" goto mark_0x00000100']
+    assert " ".join(chain(rendered, "rule_one")) == 'counter name "rule_one" goto mark_0x00000100'
 
 
 def test_conditions_of_one_shape_are_one_map() -> None:
@@ -213,6 +213,19 @@ def test_what_is_encrypted_is_no_link_s() -> None:
             told = [index for index, line in enumerate(chain(text, name)) if "ipsec exists return" in line]
             maps = [index for index, line in enumerate(chain(text, name)) if "vmap" in line]
             assert told == ([maps[0] - 1] if means.ipsec else [])
+
+
+def test_who_is_given_up_is_asked_about_once_more_and_changes_nothing() -> None:
+    """By the rules, and the routes of policies; it is neither counted, nor remembered, nor does it take a turn."""
+    rules = (Choice("one", Condition(protocol=17), 0x100),)
+    model = firewall(chooser("round_robin", sticky=60), rules=rules).resetting({0x100: True})
+    text = render(model)
+    beyond, asked, end = chain(text, "unmarked_isp_a")
+    assert (beyond, end) == ('iifname "wan1" return', "accept")
+    assert asked.startswith("meta mark & 0x00003f00 == 0x0 fib daddr type != {")
+    assert asked.endswith(" jump choose")
+    assert chain(text, "rule_one")[0] == 'ct state new counter name "rule_one"'
+    assert chain(text, "choose_balanced")[0] == "ct state != new goto mark_0x00000500"
 
 
 # from one table to the next

@@ -42,16 +42,29 @@ def forwarded(firewall: Firewall) -> Iterator[str]:
         yield f"{_new(firewall)} jump choose"
 
 
+def again(firewall: Firewall) -> Iterator[str]:
+    """What has lost its mark, because its connection is given up, is led as if it were new: so it is told whether it
+    would find another way."""
+    if firewall.classification.forwarded:
+        yield f"{_away(firewall)} jump choose"
+
+
 def own(firewall: Firewall) -> Iterator[str]:
     if firewall.classification.own:
         yield f"{_new(firewall)} jump choose_own"
 
 
 def _new(firewall: Firewall) -> str:
-    unmarked = " ".join(f"{which} mark & 0x{firewall.mask:08x} == 0x0" for which in ("ct", "meta"))
+    return f"ct state new ct mark & 0x{firewall.mask:08x} == 0x0 {_away(firewall)}"
+
+
+def _away(firewall: Firewall) -> str:
+    """What leaves the networks here, and is nobody's yet."""
     excluded = ", ".join(firewall.classification.excluded)
-    away = "fib daddr type != { local, broadcast, multicast }" + (f" ip daddr != {{ {excluded} }}" if excluded else "")
-    return f"ct state new {unmarked} {away}"
+    beyond = "fib daddr type != { local, broadcast, multicast }" + (
+        f" ip daddr != {{ {excluded} }}" if excluded else ""
+    )
+    return f"meta mark & 0x{firewall.mask:08x} == 0x0 {beyond}"
 
 
 def every_packet(firewall: Firewall) -> Iterator[tuple[str, str]]:
@@ -81,9 +94,11 @@ def chains(firewall: Firewall, means: Means) -> Iterator[Chain]:
     for name, choices in (("choose", classification.forwarded), ("choose_own", classification.own)):
         if choices:
             yield Chain(name, tuple(_lookups(choices, classification, means)))
-            yield from _outcomes(choices)
+            yield from _outcomes(choices, bool(firewall.resets))
     for chooser in classification.choosers:
-        yield from _chooser(chooser, firewall.mask)
+        # what is asked once more: the route alone chooses, and nothing is kept
+        begun = [f"ct state != new {_led(chooser.mark)}"] if firewall.resets else []
+        yield from _chooser(chooser, firewall.mask, begun)
     for mark in sorted(_marks(classification)):
         yield Chain(f"mark_0x{mark:08x}", (written("meta", mark, firewall.mask),))
 
@@ -135,10 +150,13 @@ def _led(mark: int) -> str:
     return f"goto mark_0x{mark:08x}"
 
 
-def _outcomes(choices: Iterable[Choice]) -> Iterator[Chain]:
+def _outcomes(choices: Iterable[Choice], again: bool) -> Iterator[Chain]:
+    """`again`: not only new connections are asked, and these are not counted."""
     for choice in choices:
         if choice.rule:
-            yield Chain(_name(choice), (f'counter name "{COUNTER}{choice.rule}" {_target(choice)}'.rstrip(),))
+            counter, target = f'counter name "{COUNTER}{choice.rule}"', _target(choice)
+            rules = (f"ct state new {counter}", target) if again else (f"{counter} {target}",)
+            yield Chain(_name(choice), tuple(rule.rstrip() for rule in rules if rule))
 
 
 def _gates(gate: Condition, means: Means) -> Iterator[str]:
@@ -216,10 +234,10 @@ def _address(number: int) -> str:
 # who takes it
 
 
-def _chooser(chooser: Chooser, mask: int) -> Iterator[Chain]:
+def _chooser(chooser: Chooser, mask: int, begun: list[str]) -> Iterator[Chain]:
     """Where a link takes what comes later, too, the connection has the policy's mark until it has left."""
     remembered = chooser.sticky or chooser.algorithm == PER_PACKET
-    rules = [written("ct", chooser.mark, mask)] if remembered else []
+    rules = [*begun, written("ct", chooser.mark, mask)] if remembered else [*begun]
     rules += [f"{lookup} {_led(mark)}" for lookup, mark in lookups(chooser)]
     if chooser.algorithm != PER_PACKET:
         yield Chain(f"choose_{chooser.name}", (*rules, *_spread(chooser)))

@@ -179,11 +179,12 @@ def _reset_chains(firewall: Firewall) -> Iterator[Chain]:
         neighbours = "ip saddr != {{ {} }} ".format(", ".join(reset.networks)) if reset.networks else ""
         beyond = f'iifname "{reset.device}" {neighbours}return'
         gateway = f"rt ip nexthop {reset.gateway} " if reset.gateway else ""
-        again = f'oifname "{reset.device}" {gateway}return'
+        the_same = f'oifname "{reset.device}" {gateway}return'
         near = [_near(reset)] if reset.networks else []
         inside = [f"oifname != {{ {ways_out} }} return"]
-        yield Chain(f"unmarked_{names[reset.mark]}", (beyond, "accept"))
-        yield Chain(f"reset_{names[reset.mark]}", (beyond, *near, *inside, again, reject))
+        again = nftables_choices.again(firewall)
+        yield Chain(f"unmarked_{names[reset.mark]}", (beyond, *again, "accept"))
+        yield Chain(f"reset_{names[reset.mark]}", (beyond, *near, *inside, the_same, reject))
 
 
 def _near(reset: Reset) -> str:
