@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from _mwan.firewall.iptables import Iptables
+from lab import impair
 from lab.balance import counted, counting, policy
 from lab.balancer import MASK, QUEUE, Balancer, enlist, queued
 from lab.engine import Engine
@@ -183,6 +184,10 @@ def test_clients_connect_whatever_becomes_of_the_helper(two_links: Topology) -> 
                 # the prober's own questions are connections as well, and not quite as many on each link
                 one, other = (chosen(prober) - before).values()
                 assert abs(one - other) <= 3
+            with impair.cable_pulled(net, "isp_a"):
+                prober.wait_for("isp_a", "down")
+                fetched = fetch_many(net.client, 60)
+                assert (dict(fetched.sources), fetched.failures) == ({net.sources["isp_b"]: 60}, [])
             assert "mwan-balance was ended by signal 9" in prober.log()
             assert "mwan-balance did not answer for 2 s and was killed" in prober.log()
             last = balance(prober)["pid"]
