@@ -8,22 +8,24 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from _mwan import store
+from _mwan import layout, store
 from _mwan.desired import compile_state
 from _mwan.resolve import ResolvedLink
 from hypothesis import assume, given, note
 from hypothesis import strategies as st
 from unit import worlds
 from unit.model_kernel import ModelRouter
-from unit.walk import Packet, Way, lookup, pin, translated
+from unit.walk import Led, Packet, Way, led, lookup, pin, translated
 
 CLIENTS = ("192.168.101.7", "192.168.102.7")
-NEW = tuple(
+FORWARDED = tuple(
     Packet(client, server, protocol, port)
     for client in CLIENTS
     for server in ("7.7.7.7", "198.51.100.9")
     for protocol, port in ((6, 443), (17, 5060))
 )
+OWN = (Packet("0.0.0.0", "7.7.7.7", device="lo"), Packet("0.0.0.0", "7.7.7.7", 17, 5060, "lo"))
+NEW = (*FORWARDED, *OWN)
 Look = Callable[[ModelRouter], dict[Any, Any]]
 
 
@@ -42,15 +44,19 @@ def change(before: tuple[Any, Any, Any], after: tuple[Any, Any, Any], look: Look
     return seen
 
 
-def new_ways(router: ModelRouter) -> dict[Packet, Way]:
-    return {packet: lookup(router, packet) for packet in NEW}
+def new_ways(router: ModelRouter) -> dict[Packet, frozenset[Led]]:
+    return {packet: led(router, packet) for packet in NEW}
 
 
-def check_new_connections(seen: list[dict[Packet, Way]]) -> None:
+def out(ways: frozenset[Led]) -> bool:
+    return all(led.way.out for led in ways)
+
+
+def check_new_connections(seen: list[dict[Packet, frozenset[Led]]]) -> None:
     for packet in NEW:
         ways = [state[packet] for state in seen]
-        if ways[0].out and ways[-1].out:
-            assert all(way.out for way in ways), (packet, ways)
+        if out(ways[0]) and out(ways[-1]):
+            assert all(map(out, ways)), (packet, ways)
 
 
 def in_service(router: ModelRouter) -> dict[str, ResolvedLink]:
@@ -74,7 +80,7 @@ def check_pinned(seen: list[dict[int, Way]]) -> None:
 
 def leaving(router: ModelRouter) -> dict[tuple[str, str | None], bool]:
     """Every nexthop that our tables may choose for a new connection, and whether a firewall pins what leaves by it."""
-    ours = [way for way in new_ways(router).values() if way.table >= 1000]
+    ours = [led.way for ways in new_ways(router).values() for led in ways if led.way.table >= 1000]
     firewalls = router.loaded()
     return {hop: any(pin(firewall, *hop) for firewall in firewalls) for way in ours for hop in way.hops}
 
@@ -86,10 +92,11 @@ def check_all_pinned(seen: list[dict[tuple[str, str | None], bool]]) -> None:
 
 def policies_lead_to(router: ModelRouter) -> set[int]:
     """The marks that new connections led by policies get."""
-    links = {rule.table for rule in router.routing.rules() if rule.mark is not None}
-    ways = [way for way in new_ways(router).values() if way.table >= 1000 and way.table not in links]
-    found = [pin(firewall, *hop) for way in ways for hop in way.hops for firewall in router.loaded()]
-    return {link.mark for link in found if link}
+    links = {rule.table for rule in router.routing.rules() if rule.priority == 1000 + layout.MARK}
+    found = [led for ways in new_ways(router).values() for led in ways if led.way.table >= 1000]
+    ways = [led.way for led in found if led.by_policy or led.way.table not in links]
+    pins = [pin(firewall, *hop) for way in ways for hop in way.hops for firewall in router.loaded()]
+    return {link.mark for link in pins if link}
 
 
 def given_up(router: ModelRouter) -> dict[str, Any]:
@@ -141,7 +148,7 @@ def rewrites_a_match(wish: Any, next_wish: Any) -> bool:
     the rules after it decide.
     """
     pairs = zip(wish["rules"], next_wish["rules"], strict=False)
-    targets = ("link", "policy")
+    targets = ("link", "policy", "target")
     return any(
         {**old, "name": ""} != {**new, "name": ""} and all(old.get(key) == new.get(key) for key in targets)
         for old, new in pairs
@@ -188,6 +195,10 @@ THREE_LINKS = {
 words = st.fixed_dictionaries({name: worlds.health_words() for name in ("isp_a", "isp_b", "lte")})
 
 
-@given(words, words)
-def test_connections_are_given_up_only_where_no_policy_leads(health: Any, next_health: Any) -> None:
-    check_given_up(change((THREE_LINKS, {}, health), (THREE_LINKS, {}, next_health), given_up))
+@given(words, words, worlds.ALGORITHMS, worlds.ALGORITHMS)
+def test_connections_are_given_up_only_where_no_policy_leads(
+    health: Any, next_health: Any, algorithm: str, other: str
+) -> None:
+    balanced, voice = THREE_LINKS["policies"]
+    wish = {**THREE_LINKS, "policies": [{**balanced, "algorithm": algorithm}, {**voice, "algorithm": other}]}
+    check_given_up(change((wish, {}, health), (wish, {}, next_health), given_up))

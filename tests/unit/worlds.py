@@ -14,7 +14,7 @@ from _mwan.document import Document, parse_list
 from _mwan.flow import Outcome, converge
 from _mwan.forwards import Dnat
 from _mwan.kernel import DEFAULT, MAIN, Address, Device, Facts, Nexthop, Route
-from _mwan.model import Link, Policy, RpFilter, Snat
+from _mwan.model import Link, Policy, RpFilter, Settings, Snat
 from _mwan.rules import Rule
 from hypothesis import strategies as st
 from unit.model_kernel import ModelRouter
@@ -66,8 +66,10 @@ def apply(router: ModelRouter, wish: Mapping[str, Any], **options: Any) -> Outco
 
 
 def wished(stored: Document, wish: Mapping[str, Any]) -> Document:
+    probed = changes.probe(stored, wish.get("probe") or {})
     return replace(
-        changes.probe(stored, wish.get("probe") or {}),
+        probed,
+        settings=replace(probed.settings, classify=wish.get("classify", Settings.classify)),
         links=parse_list(Link, "links", wish.get("links")),
         policies=parse_list(Policy, "policies", wish.get("policies")),
         rules=parse_list(Rule, "rules", wish.get("rules")),
@@ -125,14 +127,19 @@ def probing() -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({}, optional={"probe": probe, "rate": st.sampled_from(("100mbit", 64000))})
 
 
+# MULTIPATH is the one that policy routing alone can do
+ALGORITHMS = st.sampled_from(("multipath", "random", "source_hash", "least_connections"))
+
+
 @st.composite
-def policies(draw: st.DrawFn, names: list[str]) -> list[dict[str, Any]]:
+def policies(draw: st.DrawFn, names: list[str], marks: bool = False) -> list[dict[str, Any]]:
     """All with one word on connections, as those that share a link must have."""
     given = draw(reactions())
     chosen = draw(st.lists(st.sampled_from(("balanced", "backup", "voice")), max_size=3, unique=True)) if names else []
     return [
         {"name": name, "members": draw(members(names)),
-         "last_resort": draw(st.sampled_from(("unreachable", "blackhole", "main"))), **given}
+         "last_resort": draw(st.sampled_from(("unreachable", "blackhole", "main"))),
+         "algorithm": draw(ALGORITHMS) if marks else "multipath", **given}
         for name in chosen
     ]  # fmt: skip
 
@@ -155,20 +162,22 @@ def members(draw: st.DrawFn, names: list[str]) -> list[dict[str, Any]]:
 
 
 @st.composite
-def rules(draw: st.DrawFn, link_names: list[str], policy_names: list[str]) -> list[dict[str, Any]]:
+def rules(draw: st.DrawFn, link_names: list[str], policy_names: list[str], marks: bool = False) -> list[dict[str, Any]]:
     targets = [("link", name) for name in link_names] + [("policy", name) for name in policy_names]
+    targets += [("target", "main"), ("target", "unreachable")] if marks else []
     names = (
         draw(st.lists(st.sampled_from(("voip", "web", "guests", "rest")), max_size=4, unique=True)) if targets else []
     )
-    return [{"name": name, **dict([draw(st.sampled_from(targets))]), **draw(matches())} for name in names]
+    return [{"name": name, **dict([draw(st.sampled_from(targets))]), **draw(matches(marks))} for name in names]
 
 
-def matches() -> st.SearchStrategy[dict[str, Any]]:
+def matches(marks: bool = False) -> st.SearchStrategy[dict[str, Any]]:
     ports = {"protocol": st.sampled_from(("tcp", "udp")), "destination_port": st.sampled_from(("443", "5000-6000"))}
     addresses = {
         "source": st.sampled_from((None, LAN, GUESTS, "0.0.0.0/0")),
         "destination": st.sampled_from((None, "7.7.7.0/24")),
         "device": st.sampled_from((None, "lan0")),
+        **({"dscp": st.sampled_from((None, "cs0", "ef"))} if marks else {}),
     }
     return st.fixed_dictionaries(addresses) | st.fixed_dictionaries({**addresses, **ports})
 
@@ -213,14 +222,16 @@ def wishes(draw: st.DrawFn) -> dict[str, Any]:
     """A whole configuration that is in itself in order."""
     listed = draw(links())
     names = [link["name"] for link in listed]
-    policy_list = draw(policies(names))
+    marks = draw(st.booleans())
+    policy_list = draw(policies(names, marks))
     policy_names = [policy["name"] for policy in policy_list]
     return {
         "links": listed,
         "probe": draw(probing()).get("probe"),
         "policies": policy_list,
         "default_policy": draw(st.sampled_from((*policy_names, None))),
-        "rules": draw(rules(names, policy_names)),
+        "rules": draw(rules(names, policy_names, marks)),
+        "classify": "marks" if marks else "routing",
         "snat": draw(snat(names)),
         "dnat": draw(forwards(names)),
         "rp_filter": draw(rp_filters()),
