@@ -84,13 +84,15 @@ def test_rules_that_only_the_firewall_knows(backend: str) -> None:
         {"name": "clerk", "user": CLERK, "link": "isp_a"},
         {"name": "voice", "dscp": "ef", "policy": "only_b"},
         {"name": "office", "destination": "@office", "link": "isp_a"},
-        {"name": "refused", "protocol": "udp", "dscp": "cs1", "target": "unreachable"},
+        {"name": "refused", "dscp": "cs1", "target": "unreachable"},
         {"name": "now", "time": {"days": near}, "destination": "7.7.7.9", "link": "isp_b"},
     ]
+    # the algorithm is for what is forwarded
+    spread = policy("isp_c", algorithm="round_robin")
     sets = [{"name": "office", "networks": ["7.7.7.32/28"], "files": ["/etc/office"]}]
     with router(backend) as (net, engine, own):
         net.router.run("echo '7.7.7.48/32 # annexe' > /etc/office")
-        engine.settle(mwan_rules=rules, mwan_sets=sets)
+        engine.settle(mwan_rules=rules, mwan_sets=sets, mwan_policies=[spread, *POLICIES[1:]])
         for protocol in ("tcp", "udp"):
             assert own.seen(protocol=protocol) == {C: 4}
             assert own.seen(protocol=protocol, group=CREW) == {B: 4}
@@ -103,6 +105,7 @@ def test_rules_that_only_the_firewall_knows(backend: str) -> None:
             assert own.seen(protocol=protocol, destination="7.7.7.9") == {B: 4}
             assert own.seen(protocol=protocol, mark=0x200, destination="7.7.7.33") == {B: 4}, "a mark of ours"
         assert own.seen(1, protocol="udp", tos=8 << 2) == {"EHOSTUNREACH": 1}
+        assert own.seen(1, tos=8 << 2, timeout=0.5) == {"timeout": 1}, "the kernel takes the packet for lost"
         assert engine.remove_all().changed
         assert "mwan" not in net.router.run("nft list ruleset; ip rule; iptables-legacy-save").stdout.lower()
 
