@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from lab import topology
+from lab.ansible import run_module
 from lab.balance import policy
 from lab.engine import LIBRARY, Engine
 from lab.host import Host
@@ -40,7 +40,7 @@ SETS = [
     {"name": "empty", "external": True},
 ]
 ALGORITHMS = ("multipath", "random", "round_robin", "source_hash", "source_destination_hash")
-SEED, CONFIGURATIONS, FLOWS = int(os.environ.get("SEED", "1")), 6, 25
+SEED, CONFIGURATIONS, FLOWS = 13, 6, 25
 TIMEOUT = 0.8  # seconds; what is refused fails sooner, unless the kernel limits its errors
 
 
@@ -106,14 +106,7 @@ def ground(backend: str) -> Iterator[Ground]:
         )
         links = [link for link in engine.variables["mwan_links"] if link["name"] in LINKS]
         snat = [{"link": name, "source": LAN} for name in LINKS]
-        engine.apply(
-            mwan_classify="marks",
-            mwan_links=links,
-            mwan_snat=snat,
-            mwan_policies=[policy(*LINKS)],
-            # it drops what comes back by another uplink while the default policy has no way: the path back is not told
-            mwan_rp_filter={"mode": "none"},
-        )
+        engine.apply(mwan_classify="marks", mwan_links=links, mwan_snat=snat, mwan_policies=[policy(*LINKS)])
         yield Ground(net, engine, stack)
 
 
@@ -255,3 +248,25 @@ def test_what_is_left_alone_stays_on_its_uplink(backend: str, protocol: str) -> 
         with Talk(lab.net.client, protocol=protocol) as talk:
             assert {talk.ask() for _unused in range(5)} == {lab.net.uplinks["link4"].source}
         assert lab.net.spoofed() == 0
+
+
+def test_a_playbook_asks(two_links: Topology) -> None:
+    """The module, also in check mode: it changes nothing, tells of outages that are not, and refuses what is not."""
+    voip = {"name": "voip", "protocol": "udp", "destination_port": 5060, "policy": "calls"}
+    calls = policy("isp_b", ("isp_a", 1, 2), name="calls")
+    with Engine(two_links) as engine:
+        engine.apply(
+            mwan_classify="marks", mwan_policies=[*engine.variables["mwan_policies"], calls], mwan_rules=[voip]
+        )
+    call = {"source": CLIENTS[0], "destination": "7.7.7.7", "protocol": "udp", "destination_port": 5060}
+    usual, checked = (run_module(two_links, "mwan_path", call, check=check) for check in (False, True))
+    outage = run_module(two_links, "mwan_path", {**call, "down": ["isp_b"]})
+    assert usual == checked
+    assert (usual["changed"], usual["rule"]) == (False, {"name": "voip", "position": 1, "target": {"policy": "calls"}})
+    assert [way["seen_as"] for way in usual["ways"]] == [two_links.sources["isp_b"]]
+    assert usual["passed_over"] == {"isp_a": "tier 2 serves when no link of tier 1 can"}
+    assert [way["seen_as"] for way in outage["ways"]] == [two_links.sources["isp_a"]]
+    assert outage["passed_over"] == {"isp_b": "down: as asked"}
+    for wrong, option in (({"down": ["isp_x"]}, "down"), ({"at": "noon"}, "at"), ({"user": "nobody_here"}, "user")):
+        refused = run_module(two_links, "mwan_path", {**call, "source": None, **wrong})
+        assert (refused["failed"], refused["option"]) == (True, option)

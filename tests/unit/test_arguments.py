@@ -15,6 +15,7 @@ import yaml
 from _mwan import changes
 from _mwan.document import Document, parse_list
 from _mwan.errors import InputError
+from _mwan.explain import OPTIONS
 from _mwan.forwards import Dnat
 from _mwan.model import Link, Member, Policy, RpFilter, Settings, Snat
 from _mwan.reactions import Failback, OnDown
@@ -129,6 +130,12 @@ def test_a_modules_documentation_names_exactly_its_options(module: str) -> None:
     shared = yaml.safe_load(fragment.ModuleDocFragment.DOCUMENTATION)["options"]
     documented = yaml.safe_load(documentation(module).DOCUMENTATION)["options"] | shared
     compare(documented, SPECS[module], "suboptions")
+
+
+def test_what_can_be_asked_of_a_path_is_documented_and_understood() -> None:
+    spec = arguments.path()
+    compare(yaml.safe_load(documentation("mwan_path").DOCUMENTATION)["options"], spec, "suboptions")
+    assert set(OPTIONS) | {"down"} == set(spec)
 
 
 def compare(documented: dict[str, Any], specs: dict[str, Any], below: str) -> None:
