@@ -11,6 +11,10 @@ failover    from a failure to its detection and to the clients' next answer, bes
 reaction    from the kernel's message to the replaced route
 cost        CPU time, memory and descriptors of the whole prober, beside loops of ping
 rules       what 1 to 1000 rules cost a new connection and a packet, as policy routing, as marks and as both
+choosing    what each algorithm costs a new connection and a packet
+connmark    marks that connections keep, beside marks that every packet gets anew
 spread      how each algorithm spreads connections over links, and whose link changes when one goes and comes back
 queue       least_connections: asking for each connection beside the kernel's own choice, and how well it balances
+stickiness  memory and time of ten thousand sticky clients, and whether they stay
+per-packet  order and throughput of one connection over two lines, packet by packet and per connection
 """

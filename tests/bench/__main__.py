@@ -12,7 +12,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import apply, cost, failover, forwarding, hitless, outages, probing, queue, reaction, rulecost, spread
+from . import (
+    apply,
+    choosing,
+    connmark,
+    cost,
+    failover,
+    forwarding,
+    hitless,
+    outages,
+    per_packet,
+    probing,
+    queue,
+    reaction,
+    rulecost,
+    spread,
+    stickiness,
+)
 from .figures import Table
 
 BENCHES: dict[str, Callable[[bool], list[Table]]] = {
@@ -27,6 +43,10 @@ BENCHES: dict[str, Callable[[bool], list[Table]]] = {
     "queue": queue.measure,
     "spread": spread.measure,
     "rules": rulecost.measure,
+    "choosing": choosing.measure,
+    "connmark": connmark.measure,
+    "stickiness": stickiness.measure,
+    "per-packet": per_packet.measure,
 }
 
 

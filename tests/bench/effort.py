@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any
 
 from ..lab.host import Host, LabError
+from ..lab.topology import LAN
 from ..lab.traffic import Helper
 from .figures import ratios
 from .forwarding import FLOWS, LOAD, PORT, SERVERS, Side, network
@@ -75,6 +76,8 @@ def measured(name: str, links: int) -> Iterator[Effort]:
     with network(name, links) as side:
         side.client.nft(DRAIN.format(match='iifname "eth0"'))
         side.server.nft(DRAIN.format(match="udp dport >= 10000"))
+        # for packets that are spread one by one, and keep their source
+        side.server.ip(f"route add {LAN} via 20.0.1.2")
         for number in range(1, links + 1):
             side.server.ip(f"link set isp{number} gso_max_segs 1")
         yield Effort(side)

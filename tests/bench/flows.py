@@ -21,7 +21,7 @@ from typing import Any
 
 NUMBER = struct.Struct("!I")
 QUIET = 0.3
-BATCH = 100
+BATCH = 1000
 FIRST_PORT, PORTS = 2000, 60000
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h: beyond net.core.rmem_max, with CAP_NET_ADMIN
 
