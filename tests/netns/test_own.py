@@ -93,6 +93,7 @@ def test_rules_that_only_the_firewall_knows(backend: str) -> None:
     with router(backend) as (net, engine, own):
         net.router.run("echo '7.7.7.48/32 # annexe' > /etc/office")
         engine.settle(mwan_rules=rules, mwan_sets=sets, mwan_policies=[spread, *POLICIES[1:]])
+        engine.settle(mwan_rp_filter={"mode": "strict"})
         for protocol in ("tcp", "udp"):
             assert own.seen(protocol=protocol) == {C: 4}
             assert own.seen(protocol=protocol, group=CREW) == {B: 4}
@@ -235,3 +236,33 @@ def test_check_mode_tells_what_a_run_does(backend: str) -> None:
             done = engine.settle(mwan_rules=rules)
             assert (told.actions != [], sorted(set(told.actions))) == (True, sorted(set(done.actions)))
             assert (own.seen(group=CREW), own.seen(user=CLERK)) == ({source: 4}, {source: 4})
+
+
+@pytest.mark.parametrize("name", ["shared_segment", "point_to_point"])
+def test_links_of_every_kind(request: pytest.FixtureRequest, backend: str, name: str) -> None:
+    """Two routers on one segment have one address of ours between them, so there nothing is to be mended."""
+    net: Topology = request.getfixturevalue(name)
+    rules = []
+    for number, link in enumerate(net.sources):
+        rules.append({"name": f"user_{link}", "user": COURIER + number, "link": link})
+        rules.append({"name": f"group_{link}", "group": COURIER + number, "policy": f"only_{link}"})
+    policies = [*net.variables["mwan_policies"], *(policy(link, name=f"only_{link}") for link in net.sources)]
+    with Engine(net, backend) as engine, EchoServer(net.server), Own(net.router) as own:
+        engine.settle(mwan_classify="marks", mwan_policies=policies, mwan_rules=rules)
+        for number, source in enumerate(net.sources.values()):
+            for protocol in ("tcp", "udp"):
+                assert own.seen(protocol=protocol, user=COURIER + number) == {source: 4}
+                assert own.seen(protocol=protocol, group=COURIER + number) == {source: 4}
+        assert own.seen(40).keys() == set(net.sources.values())
+        assert net.spoofed() == 0
+
+
+def test_marks_that_another_firewall_gives_come_after_the_route(backend: str) -> None:
+    """A rule that only the firewall can follow, as with a code point beside the mark, leads them all the same."""
+    rule = {"name": "foreign", "device": "lo", "mark": "0x10000/0xff0000", "link": "isp_b"}
+    with router(backend, mwan_rules=[rule]) as (net, engine, own):
+        chain = f"type route hook output priority -160; skuid {CLERK} mark set 0x10001;"
+        net.router.nft(f"table inet tenant {{ chain own {{ {chain} }}; }}")
+        assert (own.seen(mark=0x10001), own.seen(user=CLERK)) == ({B: 4}, {C: 4})
+        engine.settle(mwan_rules=[{**rule, "dscp": 0}])
+        assert (own.seen(mark=0x10001), own.seen(user=CLERK), own.seen()) == ({B: 4}, {B: 4}, {C: 4})
