@@ -193,6 +193,11 @@ pinned:
   description: The link that it is pinned to, since it comes in there.
   returned: success
   type: str
+forwarded_to:
+  description: Host and port that a port forward leads it to. None where none does.
+  returned: success
+  type: dict
+  sample: {address: 192.168.101.10, port: 8443}
 notes:
   description: Remarks, such as a link that is used although it is down, or a client that may stay on another link.
   returned: success

@@ -340,6 +340,39 @@ def test_what_the_firewall_does_not_choose_for(asked: dict[str, Any], because: s
     assert any(f"does not choose for it: {because}" in note for note in answer["notes"])
 
 
+FORWARDS = [
+    {"name": "web", "protocol": "tcp", "port": 443, "to": "192.168.101.10", "to_port": 8443, "hairpin": True},
+    {"name": "many", "link": "isp_b", "protocol": "udp", "port": "6000-6003", "to": "192.168.101.11-192.168.101.12",
+     "to_port": "7000-7003", "source": ["8.8.0.0/16"]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "to"),
+    [
+        ({"source": "8.8.4.4", "device": "wan2", "destination": "6.6.6.6", "destination_port": 443},
+         ("192.168.101.10", 8443, "8.8.4.4")),
+        ({"source": "8.8.4.4", "device": "wan2", "destination": "6.6.6.6", "protocol": "udp", "destination_port": 6002},
+         ("192.168.101.11", 7002, "8.8.4.4")),
+        ({**CLIENT, "destination": "6.6.6.6", "destination_port": 443}, ("192.168.101.10", 8443, "192.168.101.254")),
+        ({"source": "9.9.9.9", "device": "wan2", "destination": "6.6.6.6", "protocol": "udp", "destination_port": 6002},
+         None),
+        ({"source": "8.8.4.4", "device": "wan2", "destination": "6.6.6.6", "destination_port": 444}, None),
+        ({**CLIENT, "destination": "6.6.6.6", "protocol": "udp", "destination_port": 6002}, None),
+    ],
+)  # fmt: skip
+def test_port_forwards_are_followed(asked: dict[str, Any], to: tuple[str, int, str] | None) -> None:
+    answer = ask(view({"dnat": FORWARDS}), asked)
+    if to is None:
+        assert (answer["outcome"], answer["forwarded_to"]) == ("local", None)
+        return
+    address, port, seen_as = to
+    assert answer["forwarded_to"] == {"address": address, "port": port}
+    assert [(way["device"], way["seen_as"]) for way in answer["ways"]] == [("lan0", seen_as)]
+    assert f"A port forward leads it to {address}, port {port}" in words.lines(answer)
+    assert any("here: the first" in note for note in answer["notes"]) == (address == "192.168.101.11")
+
+
 def test_sets_of_others_are_not_known() -> None:
     answer = ask(view({"rules": [{"name": "listed", "destination": "@others", "link": "isp_b"}]}), CLIENT)
     assert answer["classified"][0]["result"] == "asks for to set others, which others fill"

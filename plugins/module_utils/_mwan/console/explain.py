@@ -65,6 +65,9 @@ def _choices(classified: Sequence[Mapping[str, Any]], width: int) -> list[str]:
 
 
 def _verdict(answer: Mapping[str, Any], width: int) -> Iterator[str]:
+    led = answer["forwarded_to"]
+    if led:
+        yield f"A port forward leads it to {led['address']}" + (f", port {led['port']}" if led["port"] else "")
     if answer["rule"]:
         kind, name = next(iter(answer["rule"]["target"].items()))
         yield f"Rule {answer['rule']['name']}: {kind} {name}"

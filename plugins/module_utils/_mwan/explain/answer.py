@@ -48,7 +48,8 @@ class _Explainer:
         self.device = self._arrival()
         self.pinned = self._pinned()
         mark = question.mark & ~self.firewall.mask | self.pinned.mark if self.pinned else question.mark
-        self.walk = Walk(view, self.fib, question.flow(self.device, mark, view), self.pinned is not None)
+        flow = question.flow(self.device, mark, view)
+        self.walk = Walk(view, self.fib, flow, self.pinned.mark if self.pinned else None)
         self.paths = self.walk.paths()
 
     def answer(self) -> dict[str, Any]:
@@ -59,9 +60,10 @@ class _Explainer:
         return {
             "packet": {**self.question.words(), "device": self.device, "local": self.device == ITSELF},
             "pinned": self.pinned.name if self.pinned else None,
+            "forwarded_to": self._forwarded_to(),
             "rule": self._told(rule) if rule else None,
             "classified": list(self._classified()),
-            "rules": list(self.words.entries(traces, self.question.destination)),
+            "rules": list(self.words.entries(traces, self.paths[0].packet.destination)),
             "policy": policy.name if policy else None,
             "algorithm": policy.algorithm if policy else None,
             "sticky": policy.sticky.dump() if policy and policy.sticky and self._chooser() else None,
@@ -114,6 +116,11 @@ class _Explainer:
             names = " or ".join(link.name for link in links)
             self.notes.append(f"it is pinned to {names}, by the router it comes through; here: {links[0].name}")
         return links[0] if links else None
+
+    def _forwarded_to(self) -> dict[str, Any] | None:
+        """The host that a port forward leads it to."""
+        packet = self.paths[0].packet
+        return {"address": packet.destination, "port": packet.destination_port} if self.walk.forward else None
 
     # what decides
 
@@ -197,7 +204,9 @@ class _Explainer:
 
     def _translated(self, link: FirewallLink | None, hop: Nexthop, source: str | None) -> dict[str, Any]:
         """The source address after source NAT, and by which kind of it: snat, masquerade or None."""
-        chooser = self._chooser()
+        chooser, forward = self._chooser(), self.walk.forward
+        if forward and within(source, forward.networks):
+            return {"seen_as": address_near(self.view, hop), "nat": "masquerade"}
         # what has no pin to a link has no address of one
         pinned = link if chooser is None or chooser.algorithm != PER_PACKET else None
         for rule in self.firewall.snat:

@@ -44,6 +44,7 @@ class Remarks:
             yield "rules of others with conditions that are not known here were passed over; `ip rule` shows them"
         if pinned:
             yield f"it came in on {pinned.name} and is pinned to it: replies leave by {pinned.name}"
+        yield from self._forwarded()
         yield from self._classified(paths, chooser)
         if policy and not policy.by_routing and not self.walk.forwards:
             yield f"what the router itself sends is spread by the multipath route of {policy.name}"
@@ -51,9 +52,14 @@ class Remarks:
         yield from self._ailing(ways)
         yield from self._bare(ways)
 
+    def _forwarded(self) -> Iterator[str]:
+        forward = self.walk.forward
+        if forward and forward.to[0] != forward.to[1]:
+            yield f"its host is one of {forward.to[0]} to {forward.to[1]}, by the client's address; here: the first"
+
     def _classified(self, paths: list[Path], chooser: Chooser | None) -> Iterator[str]:
         spared = self.walk.spared()
-        if spared and self.view.desired.firewall.classification:
+        if spared and self.view.desired.firewall.classification and not self.walk.forward:
             yield f"the firewall does not choose for it: {spared}"
         for name in dict.fromkeys(self._sets_of_others(paths)):
             yield f"set {name} is filled by others, and what is in it now is not known here: taken as not in it"

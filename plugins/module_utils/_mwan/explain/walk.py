@@ -3,8 +3,9 @@
 
 """The way of a new connection's first packet: classified and then routed, or, of the router's own, the other way round.
 
-Forwarded packets are asked by the choices before routing, and routed with the mark they get. What the router itself
-sends is routed first, which gives it a source address, and asked then; a choice that marks it has it routed again.
+Forwarded packets are asked by the choices before routing, led elsewhere by a port forward, and routed with the mark
+they got. What the router itself sends is routed first, which gives it a source address, and asked then; a choice that
+marks it has it routed again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..firewall.choices import Choice, Chooser
 from ..hashing import bucket_of
 from ..kernel import Nexthop
 from ..trace import ITSELF, Fib, Packet, Trace
+from . import led
 from .question import View
 
 
@@ -51,13 +53,16 @@ class Path:
 
 
 class Walk:
-    def __init__(self, view: View, fib: Fib, flow: Flow, pinned: bool) -> None:
+    """`pinned` is the mark of the link it came in by; `forward` the port forward that leads it elsewhere."""
+
+    def __init__(self, view: View, fib: Fib, flow: Flow, pinned: int | None) -> None:
         self.view = view
         self.fib = fib
         self.flow = flow
         self.pinned = pinned
         self.classes = view.desired.firewall.classification
         self.forwards = flow.packet.device != ITSELF
+        self.forward = led.forward(view.desired.firewall, flow.packet, pinned) if self.forwards else None
 
     def paths(self) -> list[Path]:
         """All of them, the greatest part first."""
@@ -69,7 +74,7 @@ class Walk:
         packet, mask = self.flow.packet, self.view.desired.firewall.mask
         if not self.classes:
             return "rules are told apart by policy routing"
-        if self.pinned:
+        if self.pinned is not None:
             return "it is pinned"
         if packet.mark & mask:
             return f"it has a packet mark within 0x{mask:x}"
@@ -84,9 +89,10 @@ class Walk:
         asked = () if self.spared() else ask(self.classes.forwarded, self.flow, self.classes.sets)
         choice = taken(asked)
         for mark, share in self._marks(choice).items() if choice else ((0, 1.0),):
-            marked = self._marked(packet, mark)
-            trace = self.fib.trace(marked)
-            yield Path(share, marked, trace, trace, asked)
+            sent = self._marked(packet, mark)
+            sent = led.led(sent, self.forward) if self.forward else sent
+            trace = self.fib.trace(sent)
+            yield Path(share, sent, trace, trace, asked)
 
     def _marked(self, packet: Packet, mark: int) -> Packet:
         """With these of our bits; those of others stay."""
