@@ -102,14 +102,15 @@ def save() -> list[str]:
 
 
 @pytest.mark.usefixtures("netns")
-def test_rendered_text_is_what_replace_installs() -> None:
+@pytest.mark.parametrize("firewall", [FIREWALL, FIREWALL.resetting({0x100: True})], ids=["", "connections given up"])
+def test_rendered_text_is_what_replace_installs(firewall: Firewall) -> None:
     """Every match, target and chooser in python-iptables' bytes is what the iptables program makes of its text."""
-    Iptables().replace(FIREWALL)
+    Iptables().replace(firewall)
     installed = save()
     assert sum(line.startswith("-A MWAN_") for line in installed) > 100
     with namespace():
         Ipsets().load(sets(CHOOSING))
-        text = Iptables().render(FIREWALL)
+        text = Iptables().render(firewall)
         run("iptables-legacy-restore", "--noflush", text=text[text.index("*mangle") :])
         assert save() == installed
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -335,6 +336,26 @@ def test_only_packets_of_clients_prolong_their_stay() -> None:
         live.walk("MWAN_PREROUTING", packet)
         assert (live.asked > len(live.chains["MWAN_PREROUTING"])) == (direction == "ORIGINAL")
         assert live.sets[sets_of("isp_a", "source")] == ({"192.168.1.1"} if known else set()), "nobody new comes in"
+
+
+def test_connections_that_are_given_up_are_asked_once_more_and_take_nothing() -> None:
+    """They get the mark that shows by which way a new one would go: no turn, no count, no stay, and the pin stays."""
+    classification = spreading("round_robin", (1, 1), sticky=300)
+    aside = Choice("aside", Condition(destinations=("9.9.9.9/32",)), 0x300)
+    classification = replace(classification, forwarded=(aside, *classification.forwarded), excluded=("7.7.8.0/24",))
+    found = {item.name: set(item.networks or ()) for item in sets(classification)}
+    firewall = Firewall(MASK, LINKS, classification=classification).resetting({0x200: True})
+    live = Tables(table_rules(firewall)["mangle"], found)
+    for destination, mark in (("7.7.7.7", POLICY), ("9.9.9.9", 0x300), ("7.7.8.8", 0)):
+        packet = Packet(destination=destination, mark=FOREIGN, connection=FOREIGN | 0x200, state="ESTABLISHED")
+        live.walk("MWAN_PREROUTING", packet)
+        assert (packet.mark, packet.connection) == (FOREIGN | mark, FOREIGN | 0x200)
+    assert not live.counted
+    assert [chosen(live) for _unused in range(2)] == [0x100, 0x200]
+    for more in ({"device": "wan2"}, {"connection": FOREIGN | 0x100}):
+        packet = Packet(**{"connection": FOREIGN | 0x200, "state": "ESTABLISHED", **more})  # type: ignore[arg-type]
+        live.walk("MWAN_PREROUTING", packet)
+        assert packet.mark & MASK == packet.connection & MASK, "none of these is given up"
 
 
 # names

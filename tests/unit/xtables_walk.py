@@ -80,8 +80,8 @@ class Tables:
             or PROTOCOLS.get(rule.protocol, rule.protocol) in (packet.protocol, str(packet.protocol)),
             rule.source is None or within(packet.source, rule.source),
             rule.destination is None or within(packet.destination, rule.destination),
-            rule.in_device in (None, packet.device),
-            rule.out_device in (None, packet.out),
+            on(packet.device, rule.in_device),
+            on(packet.out, rule.out_device),
         )
         return all(asked) and all(self._matches(match, rule, packet) for match in rule.matches)
 
@@ -114,6 +114,10 @@ class Tables:
             packet.mark = packet.mark & ~mask | value
         else:
             packet.connection = packet.connection & ~mask | value
+
+
+def on(device: str, asked: str | None) -> bool:
+    return asked is None or (device != asked[1:] if asked.startswith("!") else device == asked)
 
 
 def within(address: str, network: str) -> bool:
@@ -151,12 +155,8 @@ def clock(text: str) -> int:
 
 
 def _connection(options: dict[str, str], packet: Packet) -> bool:
-    told = {
-        "ctstate": packet.state,
-        "ctdir": packet.direction,
-        "ctrepldst": packet.source,
-        "ctorigdst": packet.destination,
-    }
+    answered = "" if packet.state == "NEW" else "SEEN_REPLY"
+    told = {"ctstate": packet.state, "ctdir": packet.direction, "ctstatus": answered}
     return all(told[name] == value for name, value in options.items())
 
 
@@ -189,6 +189,7 @@ def bpf(options: dict[str, str], packet: Packet) -> bool:
 
 MATCHES: dict[str, Callable[[dict[str, str], Packet], bool]] = {
     "addrtype": lambda _options, packet: packet.destination == "255.255.255.255",
+    "tcp": lambda options, packet: packet.protocol == 6 and options == {"tcp-flags": "RST NONE"},
     "policy": lambda _options, _packet: False,
     "conntrack": _connection,
     "connmark": lambda options, packet: _masked(options["mark"], packet.connection),

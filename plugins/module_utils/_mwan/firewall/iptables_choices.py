@@ -17,7 +17,7 @@ from functools import reduce
 from math import gcd
 
 from ..balancing import BUCKETS, HASHES, PER_PACKET, RANDOM, ROUND_ROBIN, SOURCE_DESTINATION_HASH, in_turn
-from .choices import Chooser, Classification, Way
+from .choices import Choice, Chooser, Classification, Way
 from .iptables_conditions import conditions
 from .iptables_sets import shortened, sticky_set
 from .model import Firewall
@@ -48,7 +48,7 @@ def prerouting(firewall: Firewall) -> Iterator[Rule]:
 def again(firewall: Firewall, to_be_reset: Iterable[Rule]) -> Iterator[Rule]:
     """What has lost its mark is led as if it were new, so that it is told whether it would find another way."""
     if firewall.classification.forwarded:
-        yield from (replace(rule, target=Extension("MWAN_CHOOSE")) for rule in to_be_reset)
+        yield from (replace(rule, target=Extension("MWAN_AGAIN")) for rule in to_be_reset)
 
 
 def output(firewall: Firewall) -> Iterator[Rule]:
@@ -81,11 +81,12 @@ def chains(firewall: Firewall) -> Iterator[Rule]:
 
 def _chains(firewall: Firewall) -> Iterator[Rule]:
     classification, mask = firewall.classification, firewall.mask
-    yield from _asked("MWAN_CHOOSE", classification, own=False)
-    yield from _asked("MWAN_CHOOSE_OWN", classification, own=True)
+    yield from _asked("MWAN_CHOOSE", classification.forwarded, classification)
+    yield from _asked("MWAN_CHOOSE_OWN", classification.own, classification)
+    if firewall.resets:
+        routed = [_routed(choice, classification) for choice in classification.forwarded]
+        yield from _asked("MWAN_AGAIN", routed, classification)
     for chooser in classification.choosers:
-        if firewall.resets:
-            yield _again(chooser)
         yield from _chooser(chooser, mask)
     for chooser in classification.per_packet():
         yield from _turns(_chain("TURN", chooser).name, chooser.ways)
@@ -105,8 +106,7 @@ def _packet_mark(mark: int, mask: int) -> Extension:
 # the choices
 
 
-def _asked(chain: str, classification: Classification, own: bool) -> Iterator[Rule]:
-    choices = classification.own if own else classification.forwarded
+def _asked(chain: str, choices: Sequence[Choice], classification: Classification) -> Iterator[Rule]:
     if not choices:
         return
     nearby = Extension("addrtype", (("dst-type", "LOCAL,BROADCAST,MULTICAST"),))
@@ -125,6 +125,12 @@ def _asked(chain: str, classification: Classification, own: bool) -> Iterator[Ru
         rules = list(conditions(choice.condition, rest, after, verdict, counter))
         yield from rules
         rest = after if any(rule.target.name == after for rule in rules) else rest
+
+
+def _routed(choice: Choice, classification: Classification) -> Choice:
+    """For what is asked once more: a policy's route decides, and nothing is counted or kept."""
+    mark = classification.chooser(choice.chooser).mark if choice.chooser is not None else choice.mark
+    return Choice("", choice.condition, mark)
 
 
 def _marking(mark: int) -> Extension:
@@ -154,12 +160,6 @@ def _chooser(chooser: Chooser, mask: int) -> Iterator[Rule]:
 def _asks(chooser: Chooser) -> bool:
     """Nobody is asked where there is one answer, or none."""
     return chooser.queue is not None and len(chooser.ways) > 1
-
-
-def _again(chooser: Chooser) -> Rule:
-    """For what is asked once more because its connection is given up: the route alone chooses, and nothing is kept."""
-    begun = Extension("conntrack", (("ctstate", "!NEW"),))
-    return _to(_chain("BY", chooser).name, chooser.mark, begun)
 
 
 def _spread(chain: str, chooser: Chooser) -> Iterator[Rule]:

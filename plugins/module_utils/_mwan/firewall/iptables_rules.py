@@ -80,7 +80,9 @@ def _mangle(firewall: Firewall) -> Iterator[Rule]:
     mask = hex(firewall.mask)
     restore = Extension("CONNMARK", (("restore-mark", ""), ("nfmask", mask), ("ctmask", mask)))
     yield Rule("MWAN_PREROUTING", Extension("MWAN_ARRIVE"), (unpinned,))
-    yield from _forwarded_to_be_reset(firewall, "MWAN_PREROUTING", Extension("RETURN"))
+    to_be_reset = list(_forwarded_to_be_reset(firewall, "MWAN_PREROUTING", Extension("RETURN")))
+    yield from iptables_choices.again(firewall, to_be_reset)
+    yield from to_be_reset
     # Packets that arrive from a link are marked too: with src_valid_mark a strict reverse path filter then looks
     # into the table of that link and accepts them.
     yield Rule("MWAN_PREROUTING", restore, (pinned,))
