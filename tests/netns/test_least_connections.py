@@ -196,11 +196,11 @@ def test_clients_connect_whatever_becomes_of_the_helper(two_links: Topology) -> 
         assert fetch_many(net.client, 20).failures == []
 
 
-def test_weights_follow_the_counts_without_a_helper(two_links: Topology, backend: str) -> None:
+def test_weights_follow_the_counts_without_a_helper(two_links: Topology) -> None:
     """A link that has too few connections gets nearly all new ones; no run of a playbook takes that back."""
     net = two_links
     follows = {"algorithm": "least_connections", "least_connections": {"method": "weights", "interval": 1}}
-    with Engine(net, backend) as engine, EchoServer(net.server), AccessLogServer(net.server):
+    with Engine(net) as engine, EchoServer(net.server), AccessLogServer(net.server):
         engine.apply(mwan_policies=[policy("isp_a")], mwan_default_policy="balanced")
         with flows(net, 40), Prober(net.router):
             engine.apply(mwan_policies=[policy("isp_a", "isp_b", **follows)])
