@@ -21,6 +21,7 @@ from .figures import ratios
 from .forwarding import FLOWS, LOAD, PORT, SERVERS, Side, network
 
 NEW, UP, DOWN = KINDS = ("new connection", "packet up", "packet down")
+OWN = "own connection"  # of the router itself
 # Datagrams of 18 octets end here, before they reach a socket.
 DRAIN = "table inet drain {{ chain c {{ type filter hook prerouting priority raw; {match} udp length 26 drop; }}; }}"
 REPLIES = 10
@@ -36,7 +37,7 @@ class Effort:
     spent: dict[str, list[float]] = field(default_factory=dict)
 
     def measure(self, seconds: float, kinds: tuple[str, ...] = KINDS) -> None:
-        ways = {NEW: self.newcomers, UP: self.upload, DOWN: self.download}
+        ways = {NEW: self.newcomers, OWN: self.own, UP: self.upload, DOWN: self.download}
         for kind in kinds:
             done = ways[kind](seconds)
             self.spent.setdefault(kind, []).append(1e6 * done["cpu"] / done["sent"])
@@ -45,6 +46,9 @@ class Effort:
     def newcomers(self, _seconds: float) -> dict[str, float]:
         """Their number is fixed: the table of connections is to be as full in every round."""
         return self._load(self.side.client, "newcomers", count=NEWCOMERS)
+
+    def own(self, _seconds: float) -> dict[str, float]:
+        return self._load(self.side.router, "newcomers", count=NEWCOMERS)
 
     def upload(self, seconds: float) -> dict[str, float]:
         return self._load(self.side.client, "packets", seconds=seconds, segments=SEGMENTS)

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..lab.host import LabError
-from .effort import KINDS, NEWCOMERS, Effort, cell, measured, rounds
+from .effort import DOWN, NEW, NEWCOMERS, OWN, UP, Effort, cell, measured, rounds
 from .figures import Load, Table, median_and_range, milliseconds, ratios
 from .forwarding import FLOWS, MASQUERADE, make_ours, make_plain
 from .rulesets import alternating, mixed, paired, sources
 
 BACKENDS = tuple(MASQUERADE)
+KINDS = (NEW, OWN, UP, DOWN)
 LINKS = 2
 LAN_DEVICE = "lan0"
 SIZES = (1, 10, 100, 1000)
@@ -87,7 +88,7 @@ def measure(quick: bool) -> list[Table]:
         for backend, effort in plain.items():
             make_plain(effort.side.router, backend)
         loaded = [_loaded(stack, case) for case in cases(quick)]
-        rounds([*plain.values(), *(item.effort for item in loaded)], number, seconds)
+        rounds([*plain.values(), *(item.effort for item in loaded)], number, seconds, KINDS)
     return [_table(plain, loaded, number, load), _loading(loaded)]
 
 
@@ -115,7 +116,8 @@ def _table(plain: dict[str, Effort], loaded: list[Loaded], number: int, load: Lo
     notes = [
         f"Microseconds of processor, sender included, and in brackets the work done in a second of processor relative"
         f" to plain routing with the same firewall; medians of {number} rounds in which all take turns; {load.told()}.",
-        f"New connection: the first datagram of {NEWCOMERS} UDP flows a round. Packets: {FLOWS} established UDP flows.",
+        f"New connection: the first datagram of {NEWCOMERS} UDP flows a round, forwarded; own connection: the same"
+        f" of the router itself. Packets: {FLOWS} established UDP flows.",
         "No packet matches a rule. rp_filter is loose throughout, except with plain routing.",
         *flatness(loaded),
     ]
