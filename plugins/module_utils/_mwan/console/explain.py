@@ -68,9 +68,10 @@ def _verdict(answer: Mapping[str, Any], width: int) -> Iterator[str]:
     led = answer["forwarded_to"]
     if led:
         yield f"A port forward leads it to {led['address']}" + (f", port {led['port']}" if led["port"] else "")
-    if answer["rule"]:
-        kind, name = next(iter(answer["rule"]["target"].items()))
-        yield f"Rule {answer['rule']['name']}: {kind} {name}"
+    rule = answer["rule"]
+    if rule:
+        target = " ".join(word for pair in rule["target"].items() for word in pair)
+        yield f"Rule {rule['name']}: {target}"
     policy, tier = answer["policy"], answer["tier"]
     if policy and answer["ways"]:
         yield f"Policy {policy}, {answer['algorithm']}, tier {tier}:"
