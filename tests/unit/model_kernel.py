@@ -237,7 +237,7 @@ class FirewallModel:
         return f"{self.name} lists:{self.meddling} {self.live}"
 
     def counters(self) -> Mapping[str, tuple[int, int]]:
-        return {rule: (0, 0) for rule in self.live.classification.counted()} if self.live else {}
+        return dict.fromkeys(self.live.classification.counted(), (0, 0)) if self.live else {}
 
     def replace(self, firewall: Firewall) -> None:
         self.faults.write(f"load {self.name}")
