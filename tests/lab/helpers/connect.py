@@ -2,9 +2,9 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 """Connections of different kinds to echo servers, all at the same time.
 
-Prints ``ready``; then reads one JSON object a line: ``timeout`` (seconds for all) and ``flows``, a list of objects with
-``protocol``, ``destination``, ``port``, ``source`` (may be empty), ``source_port``, and of the socket ``user`` and
-``group`` (numbers), ``mark`` and ``tos``; 0 is none. Prints a list: for each the source address that the server saw,
+Prints ``ready``; then reads one JSON object a line: ``flows``, a list of objects with ``protocol``, ``destination``,
+``port``, ``timeout`` (seconds), ``source`` (may be empty), ``source_port``, and of the socket ``user`` and ``group``
+(numbers), ``mark`` and ``tos``; 0 is none. Prints a list: for each the source address that the server saw,
 ``timeout``, or the name of the error.
 """
 
@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 
-def made(flow: dict[str, Any], timeout: float) -> socket.socket:
+def made(flow: dict[str, Any]) -> socket.socket:
     """The kernel asks for the owner when a socket is made, and keeps the answer with it."""
     os.setegid(flow["group"])
     os.seteuid(flow["user"])
@@ -28,7 +28,7 @@ def made(flow: dict[str, Any], timeout: float) -> socket.socket:
     finally:
         os.seteuid(0)
         os.setegid(0)
-    sock.settimeout(timeout)
+    sock.settimeout(flow["timeout"])
     if flow["mark"]:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, flow["mark"])
     if flow["tos"]:
@@ -53,9 +53,9 @@ def main() -> None:
     print("ready", flush=True)
     with ThreadPoolExecutor(64) as pool:
         for line in sys.stdin:
-            job = json.loads(line)
-            socks = [made(flow, job["timeout"]) for flow in job["flows"]]
-            print(json.dumps(list(pool.map(asked, job["flows"], socks))), flush=True)
+            flows = json.loads(line)["flows"]
+            socks = [made(flow) for flow in flows]
+            print(json.dumps(list(pool.map(asked, flows, socks))), flush=True)
 
 
 if __name__ == "__main__":
