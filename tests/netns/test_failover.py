@@ -228,7 +228,7 @@ def test_flapping_carrier_is_damped(two_links: Topology) -> None:
 
 
 def test_flapping_provider_is_a_bad_link(two_links: Topology) -> None:
-    """It is dark for half the time, never long enough for an outage; not in step with the probes, which would hide it."""
+    """It is dark for half the time, never for long, and not in step with the probes, which would hide it."""
     net = two_links
     with (
         watched(net, probe={"interval": 0.1, "dead": 1, "degraded": "out"}) as prober,

@@ -236,9 +236,7 @@ def test_sets_have_the_networks_of_list_and_files_and_bad_lines_are_told() -> No
     assert told[1] == "set office: /etc/missing cannot be read, and counts as empty"
 
 
-@pytest.mark.parametrize(
-    "item", [{"networks": ["0.0.0.0/0"]}, {"files": "/etc/everything"}], ids=str
-)
+@pytest.mark.parametrize("item", [{"networks": ["0.0.0.0/0"]}, {"files": "/etc/everything"}], ids=str)
 def test_a_set_of_everything_is_not_one_of_nothing(item: Any) -> None:
     host = replace(HOST, files={"/etc/everything": "0.0.0.0/1\n128.0.0.0/1\n"})
     found = classification({"destination": "@all", "link": "isp_b"}, host=host, sets=[{"name": "all", **item}])
