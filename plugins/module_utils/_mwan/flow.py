@@ -241,7 +241,10 @@ class Run:
         # none when the final rules are live: then nothing leads to the links that go any more
         settled = observed.firewall in ("", firewall.text)
         transition = firewall if settled else self._loaded(firewall.model.keeping(former))
-        operations = make_plan(state, observed, document.settings, firewall, live, transition)
+        moves = transition.model.moves(former)
+        early = replace(transition.model, classification=former.classification)
+        preparing = self._loaded(early) if moves and not settled else transition
+        operations = make_plan(state, observed, document.settings, firewall, live, transition, preparing)
         return desired, tuple(self._address(item) for item in operations) + self._former_backend(observed)
 
     def _address(self, operation: Operation) -> Operation:

@@ -88,13 +88,17 @@ def make_plan(
     firewall: LoadedFirewall,
     live: LoadedFirewall,
     transition: LoadedFirewall,
+    preparing: LoadedFirewall | None = None,
 ) -> tuple[Operation, ...]:
     """Return the operations in order; empty exactly when `observed` is as `desired`.
 
     `firewall` is the one to end with, `live` the one observed (its text is the drifted listing after drift), and
-    `transition` equals `firewall` plus the links of the former document on devices no longer used.
+    `transition` equals `firewall` plus the links of the former document on devices no longer used. Where a link moves
+    to another device, `preparing` is the same with the former choices: the new ones may lead to the link only when its
+    route is there, and the route may be only when the firewall knows the device.
     """
-    return tuple(_Planner(desired, observed, settings).steps(firewall, live, transition))
+    planner = _Planner(desired, observed, settings)
+    return tuple(planner.steps(firewall, live, transition, preparing or transition))
 
 
 class _Planner:
@@ -112,7 +116,9 @@ class _Planner:
         self.led_to = {rule.table for rule in observed.rules}
         self.pinned_tables = {rule.table for rule in observed.rules if self._is_pin(rule)}
 
-    def steps(self, firewall: LoadedFirewall, live: LoadedFirewall, transition: LoadedFirewall) -> Iterator[Operation]:
+    def steps(
+        self, firewall: LoadedFirewall, live: LoadedFirewall, transition: LoadedFirewall, preparing: LoadedFirewall
+    ) -> Iterator[Operation]:
         # what new connections will use; a mark that comes anew may still be on connections of a link long gone
         yield from self._flushes(self.desired, self._marks(self.observed) | {link.mark for link in live.model.links})
         yield from self._files()
@@ -121,10 +127,11 @@ class _Planner:
         yield from self._put_routes(lambda route: self._is_link_route(route) and not self._moves(route, unknown))
         yield from self._put_routes(lambda route: not self._is_link_route(route) and route.table not in self.led_to)
         yield from self._add_rules(self._is_base)
-        yield from _load_firewall(live, transition)
+        yield from _load_firewall(live, preparing)
+        yield from self._put_routes(lambda route: self._is_link_route(route) and self._moves(route, unknown))
+        yield from _load_firewall(preparing, transition)
         yield from self._balance()
         # what leads them there, and away from what goes
-        yield from self._put_routes(lambda route: self._is_link_route(route) and self._moves(route, unknown))
         yield from self._put_routes(
             lambda route: self._is_led_to(route) and not self._is_link_route(route) and not self._refuses(route)
         )

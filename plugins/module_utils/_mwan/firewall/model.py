@@ -149,6 +149,11 @@ class Firewall:
         found = [(links[mark], with_own) for mark, with_own in sorted(own.items()) if mark in links]
         return replace(self, resets=tuple(_reset(link, with_own) for link, with_own in found))
 
+    def moves(self, old: Firewall) -> bool:
+        """Whether a link is on another device than before."""
+        before = {link.mark: link.device for link in old.links}
+        return any(before.get(link.mark, link.device) != link.device for link in self.links)
+
     def keeping(self, old: Firewall) -> Firewall:
         """This firewall, and the links of `old` that go; of the resets those that were there before.
 
