@@ -205,7 +205,7 @@ def test_drift_is_shown_and_restored(managed: Topology) -> None:
 
 def test_configurations_are_checked(managed: Topology) -> None:
     router = managed.router
-    counted = "links: 2, policies: 1, rules: 1, snat: 2, dnat: 0"
+    counted = "links: 2, policies: 1, rules: 1, sets: 0, snat: 2, dnat: 0"
     assert ctl(router, "check-config") == f"/etc/mwan/mwan.json is in order ({counted})\n"
     document = json.loads(router.run(["cat", "/etc/mwan/mwan.json"]).stdout)
     document["policies"][0]["members"][0]["link"] = "isp_x"
