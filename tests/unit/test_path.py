@@ -402,3 +402,18 @@ def test_the_answer_in_words() -> None:
     assert "Rule rest: target unreachable" in refused
     own = "\n".join(words.lines(ask(view(wish), {"destination": "7.7.7.7", "user": "proxy"}), 120))
     assert "the router itself to 7.7.7.7 (any protocol, user proxy)" in own
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        ({"source": "192.168.101.9", "target": "main"}, True),
+        ({"group": "staff", "target": "main"}, True),
+        ({"user": "proxy", "target": "main"}, False),
+        ({"source": "192.168.101.9", "target": "unreachable"}, False),
+    ],
+)
+def test_only_what_the_firewall_leaves_to_main_keeps_its_mark(rule: dict[str, Any], kept: bool) -> None:
+    seen = view({"rules": [{"name": "one", **rule}]})
+    wanted = seen.document.mark_of(seen.document.rules[0]) if kept else None
+    assert seen.desired.firewall.classification.main == wanted
