@@ -20,13 +20,13 @@ from . import _mwan
 # Imported for what they import in turn: everything the programs on the router need travels with the module.
 from ._mwan import cgroup, flow, host, inspection
 from ._mwan.balance import helper
-from ._mwan.console import events, explain, reading, tail
+from ._mwan.console import events, explain, reading, rules, tail
 from ._mwan.service import main
 
 PACKAGE = "mwan"
 # how our directories are called: a digest, or a release that was being written when the machine stopped
 OURS = re.compile(r"[0-9a-f]{12}\Z|\.new-")
-ENTRY_POINTS = (cgroup, events, explain, flow, helper, host, inspection, main, reading, tail)
+ENTRY_POINTS = (cgroup, events, explain, flow, helper, host, inspection, main, reading, rules, tail)
 
 
 class Release:

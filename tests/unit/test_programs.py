@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import runpy
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +17,8 @@ import pytest
 from _mwan.errors import KernelError
 
 FILES = Path(__file__).parents[2] / "roles/router/files"
+LIBRARY = Path(__file__).parents[2] / "plugins/module_utils/_mwan"
+PROGRAMS = ("mwand", "mwanctl", "mwan-balance")
 
 
 @pytest.fixture(params=["mwand", "mwanctl"])
@@ -42,3 +46,22 @@ def test_a_program_that_hangs_is_killed_and_named(program: dict[str, Any]) -> No
     with pytest.raises(KernelError, match="run sleep: it did not end"):
         run(["sleep", "20"], "")
     assert time.monotonic() < begun + 5
+
+
+def test_what_programs_import_travels_with_the_module() -> None:
+    """Ansible sends what is imported, so each part of the library has to be reached from the entry points."""
+    code = (
+        "import sys; from ansible_collections.multiwan.linux.plugins.module_utils import library;"
+        "print(*(name.partition('._mwan.')[2] for name in sys.modules if '._mwan.' in name))"
+    )
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    sent = set(subprocess.check_output([sys.executable, "-c", code], text=True, env=path).split())
+    lines = [line.split() for name in PROGRAMS for line in (FILES / name).read_text().splitlines()]
+    imported = {(words[1], word.strip(",")) for words in lines if words[:1] == ["from"] for word in words[3:]}
+    ours = {(module.partition(".")[2], name) for module, name in imported if module.split(".")[0] == "mwan"}
+    assert len(ours) > 20
+    files = {name: LIBRARY / module.replace(".", "/") / f"{name}.py" for module, name in ours}
+    parts = {
+        str(path.relative_to(LIBRARY).with_suffix("")).replace("/", ".") for path in files.values() if path.exists()
+    }
+    assert {module for module, _name in ours if module} | parts <= sent
