@@ -68,7 +68,8 @@ def taken(net: Topology) -> int:
 
 
 def test_neighbours_are_reached_as_without_us(backend: str) -> None:
-    with router(backend) as (net, engine), Own(net.client) as client, Own(net.router) as own:
+    with router(backend) as made, Own(made[0].client) as client, Own(made[0].router) as own:
+        net, engine = made
         second, provider = second_lan(net), net.providers["isp_a"]
         engine.settle()
         with EchoServer(second), EchoServer(net.client), EchoServer(provider), Own(second) as other:
@@ -142,7 +143,8 @@ LEFT = [
 
 
 def test_what_is_left_to_others_goes_by_their_rules(backend: str) -> None:
-    with router(backend, mwan_rules=LEFT) as (net, engine), EchoServer(net.server, 8081):
+    with router(backend, mwan_rules=LEFT) as made, EchoServer(made[0].server, 8081):
+        net, engine = made
         net.router.run("set -e\n" + FOREIGN)
         net.router.nft(
             """table inet tenant {

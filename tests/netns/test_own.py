@@ -53,7 +53,8 @@ def test_rules_that_routing_knows(backend: str) -> None:
         {"name": "foreign", "mark": "0x10000/0xff0000", "link": "isp_b"},
         {"name": "no_ftp", "device": "lo", "protocol": "tcp", "destination_port": 21, "target": "unreachable"},
     ]
-    with router(backend, mwan_rules=rules) as (net, _engine, own), EchoServer(net.server, 53):
+    with router(backend, mwan_rules=rules) as made, EchoServer(made[0].server, 53):
+        _net, _engine, own = made
         for protocol in ("tcp", "udp"):
             assert own.seen(protocol=protocol) == {C: 4}
             assert own.seen(protocol=protocol, user=COURIER) == {B: 4}
@@ -114,7 +115,8 @@ def test_rules_that_only_the_firewall_knows(backend: str) -> None:
 @pytest.mark.parametrize("root", ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"])
 def test_control_groups(backend: str, root: str) -> None:
     """Where version 2 is alone, and where it is beside version 1."""
-    with router(backend) as (net, engine, own), control_group(net.router, root) as path:
+    with router(backend) as made, control_group(made[0].router, root) as path:
+        net, engine, own = made
         engine.settle(mwan_rules=[{"name": "service", "cgroup": path.name, "link": "isp_b"}])
         for protocol in ("tcp", "udp"):
             assert own.seen(protocol=protocol, cgroup=path) == {B: 4}
@@ -204,7 +206,8 @@ def test_what_is_bound_stays_though_the_firewall_leads_all_else(backend: str) ->
     kept = [{"name": f"from_{link}", "device": "lo", "source": source, "link": link} for link, source in
             {"isp_a": A, "isp_c": C}.items()]  # fmt: skip
     policies = [policy("isp_b"), *POLICIES[1:]]
-    with router(backend, mwan_rules=[everything]) as (net, engine, own), EchoServer(net.router):
+    with router(backend, mwan_rules=[everything]) as made, EchoServer(made[0].router):
+        net, engine, own = made
         net.server.nft(PINGED)
         assert (own.seen(), pinged(net)) == ({B: 4}, {B})
         for source, device in ((A, "wan1"), (B, "wan2"), (C, "wan3")):
