@@ -165,7 +165,8 @@ def spreading(algorithm: str, **more: Any) -> list[dict[str, Any]]:
 
 def test_shares(backend: str) -> None:
     """By chance, and exactly in turn."""
-    with router(backend, mwan_policies=spreading("random")) as (net, engine, own), AccessLogServer(net.server):
+    with router(backend, mwan_policies=spreading("random")) as made, AccessLogServer(made[0].server):
+        net, engine, own = made
         assert about(fetch_many(net.client, 600).sources, {A: 3, B: 2, C: 1})
         engine.settle(mwan_policies=spreading("round_robin"))
         own.seen(1)

@@ -54,7 +54,7 @@ def test_rules_that_routing_knows(backend: str) -> None:
         {"name": "no_ftp", "device": "lo", "protocol": "tcp", "destination_port": 21, "target": "unreachable"},
     ]
     with router(backend, mwan_rules=rules) as made, EchoServer(made[0].server, 53):
-        _net, _engine, own = made
+        __net, _engine, own = made
         for protocol in ("tcp", "udp"):
             assert own.seen(protocol=protocol) == {C: 4}
             assert own.seen(protocol=protocol, user=COURIER) == {B: 4}

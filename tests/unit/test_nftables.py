@@ -231,44 +231,44 @@ def test_who_is_given_up_is_asked_about_once_more_and_changes_nothing() -> None:
 # from one table to the next
 
 LISTING = """table inet mwan {
-	counter rule_old {
-	}
+    counter rule_old {
+    }
 
-	counter rule_voip {
-	}
+    counter rule_voip {
+    }
 
-	set sticky-balanced-isp_a {
-		type ipv4_addr
-		size 131072
-		flags timeout,dynamic
-	}
+    set sticky-balanced-isp_a {
+        type ipv4_addr
+        size 131072
+        flags timeout,dynamic
+    }
 
-	set sticky-balanced-isp_b {
-		type ipv4_addr . ipv4_addr
-		size 131072
-		flags dynamic,timeout
-	}
+    set sticky-balanced-isp_b {
+        type ipv4_addr . ipv4_addr
+        size 131072
+        flags dynamic,timeout
+    }
 
-	map theirs {
-		type ipv4_addr : verdict
-		flags interval
-	}
+    map theirs {
+        type ipv4_addr : verdict
+        flags interval
+    }
 
-	ct helper theirs_too {
-		type "ftp" protocol tcp
-		l3proto ip
-	}
+    ct helper theirs_too {
+        type "ftp" protocol tcp
+        l3proto ip
+    }
 
-	chain prerouting {
-		type filter hook prerouting priority mangle; policy accept;
-		meta nfproto != ipv4 return
-	}
+    chain prerouting {
+        type filter hook prerouting priority mangle; policy accept;
+        meta nfproto != ipv4 return
+    }
 
-	chain pin_gone {
-		ct mark set ct mark & 0xffffc0ff | 0x00000300
-	}
+    chain pin_gone {
+        ct mark set ct mark & 0xffffc0ff | 0x00000300
+    }
 }
-"""
+""".replace("    ", "\t")
 
 
 class Nft:
@@ -321,14 +321,14 @@ def test_what_packets_and_others_filled_stays(model: Firewall) -> None:
 
 def test_counters_by_rule() -> None:
     listing = """table inet mwan {
-	counter rule_voip {
-		packets 7 bytes 420
-	}
-	counter rule_web_2 {
-		packets 0 bytes 0
-	}
+    counter rule_voip {
+        packets 7 bytes 420
+    }
+    counter rule_web_2 {
+        packets 0 bytes 0
+    }
 }
-"""
+""".replace("    ", "\t")
     assert Nftables(Nft(listing)).counters() == {"voip": (7, 420), "web_2": (0, 0)}
     assert Nftables(Nft()).counters() == {}
 

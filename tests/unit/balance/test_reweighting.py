@@ -26,8 +26,9 @@ INTERVAL = 5.0
 FOLLOWS = {"algorithm": "least_connections", "least_connections": {"method": "weights", "interval": INTERVAL}}
 
 
-def declared(*names: str, algorithm: Mapping[str, Any] = FOLLOWS) -> Document:
-    policy = {"name": "balanced", "members": [{"link": name, "weight": 1} for name in names], **algorithm}
+def declared(*names: str, algorithm: Mapping[str, Any] | None = None) -> Document:
+    members = [{"link": name, "weight": 1} for name in names]
+    policy = {"name": "balanced", "members": members, **(FOLLOWS if algorithm is None else algorithm)}
     links = [*TWO_LINKS["links"], {"name": "isp_c", "device": "ppp0"}]
     return apply(ModelRouter(facts()), {"links": links, "policies": [policy]}).document
 
