@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -47,6 +47,12 @@ class Aim:
     def verdict(self, value: float) -> str:
         met = value >= self.limit if self.at_least else value < self.limit
         return "met" if met else "missed"
+
+
+def none(cells: Iterable[str]) -> str:
+    """What is to be 0, summed over cells that begin with a number, such as `3 of 100`."""
+    found = sum(int(cell.split()[0]) for cell in cells)
+    return f"{found}, aim 0: {'missed' if found else 'met'}"
 
 
 def milliseconds(seconds: float) -> str:

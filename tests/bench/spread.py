@@ -19,7 +19,7 @@ from ..lab.host import LabError
 from ..lab.topology import Topology, three_links
 from ..lab.traffic import Helper
 from .chances import change_cells, share_cells
-from .figures import Load, Table
+from .figures import Load, Table, none
 
 FLOWS_SCRIPT = str(Path(__file__).with_name("flows.py"))
 BACKENDS = ("nftables", "iptables")
@@ -139,6 +139,8 @@ def _change_table(rows: list[list[str]], number: int) -> Table:
         f"{number} clients over three links of weights 5:3:2, the first of which goes down and comes back; each client"
         " connects before, meanwhile and after, with the same ports, and the router remembers no connection.",
         "multipath hashes ports too and deals anew whenever its route changes; open connections are kept by their pin.",
+        f"Hashes, clients of others that moved: {none(row[4] for row in rows if row[1] in HASHES)}.",
+        f"Hashes, elsewhere in the end: {none(row[6] for row in rows if row[1] in HASHES)}.",
     ]
     columns = (
         "backend",

@@ -17,7 +17,7 @@ from typing import Any
 from ..lab.engine import Engine
 from ..lab.topology import three_links
 from .chances import moved
-from .figures import Load, Table, median_and_range
+from .figures import Load, Table, median_and_range, none
 from .slabs import freed, read
 from .spread import FLOWS, QUICK, Site, make_clients
 
@@ -147,5 +147,8 @@ def _stay_table(rows: list[list[str]], number: int) -> Table:
         *("firewall", "elsewhere at the next connection", "after a reload with weights 1:1:8"),
         *("of other links, when a link is down", "when it is back, elsewhere than meanwhile"),
     )
-    notes = [f"{number} clients, sticky by source; connections are forgotten in between, so that only the sets tell."]
+    notes = [
+        f"{number} clients, sticky by source; connections are forgotten in between, so that only the sets tell.",
+        f"Elsewhere in all: {none(cell for row in rows for cell in row[1:])}.",
+    ]
     return Table("Clients that moved", columns, rows, notes)
