@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from _mwan import layout, report
-from _mwan.classify import QUEUES, queues
+from _mwan.classify import QUEUES, check_files, queues
 from _mwan.desired import Desired, compile_state
-from _mwan.document import Document
+from _mwan.document import MOST_COMBINED, Document
+from _mwan.errors import InputError
 from _mwan.firewall.choices import Choice, Classification, Condition, NetworkSet, Way
 from _mwan.firewall.model import SourceNat
 from _mwan.health import Health
@@ -363,3 +364,44 @@ def test_spans_are_the_same_minutes_in_utc(days: list[int], listed: tuple[int, i
     begins, length = (listed[0], (listed[1] - listed[0]) % DAY) if listed else (0, DAY)
     expected = {(day * DAY + begins + minute) % (7 * DAY) for day in days or range(7) for minute in range(length)}
     assert minutes_of(Times(tuple(days), listed), ahead) == expected
+
+
+def test_a_source_that_is_none_of_the_routers_is_not_asked_of_its_own_traffic() -> None:
+    lan, own = {"source": "192.168.101.7", "link": "isp_b"}, {"source": "5.5.5.0/24", "link": "isp_b"}
+    found = compiled(lan, own)
+    assert [rule.name for rule in found.routed] == ["r2"]
+    assert [choice.rule for choice in found.firewall.classification.own] == ["r2"]
+    assert [choice.rule for choice in found.firewall.classification.forwarded] == ["r1", "r2"]
+
+
+def test_what_routing_has_no_room_for_is_left_to_marks() -> None:
+    room = layout.PASSED - layout.RULES
+    found = compiled(*({"destination": f"7.{n >> 8}.{n & 255}.1", "link": "isp_b"} for n in range(room + 2)))
+    assert len(found.routed) == room
+    assert [choice.rule for choice in found.firewall.classification.own if choice.mark is not None] == [
+        f"r{room + 1}",
+        f"r{room + 2}",
+    ]
+
+
+def test_lists_that_combine_to_many_rules_are_left_to_marks() -> None:
+    lists = {"destination": [f"7.{n}.0.0/24" for n in range(MOST_COMBINED // 2)], "protocol": "tcp", "link": "isp_b"}
+    few, many = compiled({**lists, "destination_port": "80,443"}), compiled({**lists, "destination_port": "80,90,443"})
+    assert [len(few.routed), len(many.routed)] == [1, 0]
+    assert [choice.mark for choice in many.firewall.classification.own] == [B]
+
+
+def test_files_that_cannot_be_read_are_refused_and_so_are_those_the_prober_cannot_read() -> None:
+    document = Document.parse({"sets": [{"name": "office", "files": ["/etc/office"]}]})
+    check_files(document, replace(facts(), host=HOST))
+    with pytest.raises(InputError, match=r"sets\.office\.files: '/etc/office' cannot be read by the prober"):
+        check_files(document, replace(facts(), host=replace(HOST, hidden=frozenset(["/etc/office"]))))
+    with pytest.raises(InputError, match=r"cannot be read\. Put it into /etc/mwan"):
+        check_files(document, replace(facts(), host=HostFacts()))
+
+
+def test_packets_that_take_turns_are_warned_of() -> None:
+    policy = {"name": "balanced", "members": MEMBERS, "algorithm": "per_packet"}
+    warnings = compiled(policies=[policy]).warnings
+    assert [warning.split(":")[0] for warning in warnings] == ["policy balanced"]
+    assert "with the source address they have, also where source NAT is declared" in warnings[0]

@@ -84,9 +84,6 @@ def test_the_rules_of_two_links() -> None:
         "1100: from 6.6.6.6/32 lookup mwan_isp_b",
         "1100: from all oif wan1 lookup mwan_isp_a",
         "1100: from all oif wan2 lookup mwan_isp_b",
-        "1199: not from all iif lo goto 1998",
-        "1200: from 192.168.101.64/26 iif lo ipproto 17 dport 5060-5061 lookup mwan_isp_b",
-        "1998: from all nop",
         "1999: from all lookup mwan_balanced",
     ]
 

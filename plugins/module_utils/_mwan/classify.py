@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property, lru_cache
 from itertools import product
 
 from . import layout
-from .balancing import HASHES, LEAST_CONNECTIONS, MULTIPATH, buckets
+from .balancing import HASHES, LEAST_CONNECTIONS, MULTIPATH, PER_PACKET, buckets
 from .covered import covered
 from .document import Document
+from .errors import InputError
 from .firewall.choices import (
     BROADCAST,
     LINK_LOCAL,
@@ -30,6 +31,7 @@ from .firewall.model import Firewall
 from .hostfacts import HostFacts
 from .kernel import Facts, IpRule, Route
 from .model import Policy
+from .networks import collapsed, span
 from .resolve import ResolvedLink
 from .rules import ITSELF, PROTOCOLS, SET, AddressSet, Rule, read_networks
 from .serving import Serving
@@ -48,6 +50,26 @@ class Classifier:
         self.host: HostFacts = facts.host
         self.links = links
         self.serving = serving
+        self.routed = tuple(self._routed_rules())
+
+    def _routed_rules(self) -> list[Rule]:
+        """The declared rules that policy routing has rules for, in order; what is beyond them is left to marks."""
+        if not self.settings.by_marks:
+            return self.document.routed_rules()
+        own = filter(self._may_be_own, self.document.routed_rules())
+        return list(own)[: layout.PASSED - layout.RULES]
+
+    def _may_be_own(self, rule: Rule) -> bool:
+        """Whether the router itself sends what it matches: a source that is none of its addresses tells that not."""
+        spans = [span(item) for item in rule.source]
+        if not rule.own or not all(spans):
+            return rule.own
+        return not spans or any(low <= own <= high for low, high in filter(None, spans) for own in self._addresses)
+
+    @cached_property
+    def _addresses(self) -> list[int]:
+        found = (span(item.address) for item in self.facts.addresses)
+        return [low for low, _high in filter(None, found)]
 
     # the firewall's part
 
@@ -57,7 +79,7 @@ class Classifier:
             return Classification()
         rules = [(rule, self._condition(rule)) for rule in self.document.rules]
         forwarded = [self._choice(rule, condition) for rule, condition in rules if rule.forwarded and condition]
-        own = [self._own_choice(rule, condition) for rule, condition in rules if rule.own and condition]
+        own = [self._own_choice(rule, condition) for rule, condition in rules if self._may_be_own(rule) and condition]
         forwarded += self._default()
         if not forwarded and not own:
             return Classification()
@@ -83,8 +105,7 @@ class Classifier:
 
     def _own_choice(self, rule: Rule, condition: Condition) -> Choice:
         """What routing tells by itself is only counted; the rest goes by the multipath route of its policy."""
-        routed = self.document.is_routed(rule)
-        return Choice(rule.name, condition, None if routed else self.document.mark_of(rule), own=True)
+        return Choice(rule.name, condition, None if rule in self.routed else self.document.mark_of(rule), own=True)
 
     def _default(self) -> Iterator[Choice]:
         policy = self._policy(self.document.default_policy)
@@ -129,15 +150,13 @@ class Classifier:
         return self.host.users.get(rule.user) if rule.user else None
 
     def _set(self, item: AddressSet) -> NetworkSet:
-        texts = {path: self.host.files.get(path) or "" for path in item.files}
-        read = [network for path, text in texts.items() for network in read_networks(path, text)[0]]
-        networks = collapsed([*item.networks, *read])
+        networks = _content(item.networks, tuple((path, self.host.files.get(path) or "") for path in item.files))
         # an ipset of networks takes none without a prefix
-        return NetworkSet(item.name, HALVES if networks == [EVERYWHERE] else tuple(networks), item.external)
+        return NetworkSet(item.name, HALVES if networks == (EVERYWHERE,) else networks, item.external)
 
     def _excluded(self) -> tuple[str, ...]:
         connected = {f"{item.peer}/32" if item.peer else item.network for item in self.facts.addresses}
-        return tuple(collapsed({*connected, LINK_LOCAL, MULTICAST, BROADCAST}))
+        return collapsed({*connected, LINK_LOCAL, MULTICAST, BROADCAST})
 
     def _chooser(self, policy: Policy) -> Chooser:
         taking = self.serving.tier(policy)
@@ -172,15 +191,14 @@ class Classifier:
     def rules(self) -> Iterator[IpRule]:
         """The declared rules, and what leads marks of policies and other targets to where they belong."""
         base = self.settings.rule_priority
-        routed = self.document.routed_rules()
         if self.settings.by_marks:
             yield from self._marked(base)
-            if routed:
+            if self.routed:
                 yield IpRule(
                     base + layout.SKIP, 0, device=ITSELF, inverted=True, action="goto", target=base + layout.PASSED
                 )
                 yield IpRule(base + layout.PASSED, 0, action="nop")
-        for position, rule in enumerate(routed):
+        for position, rule in enumerate(self.routed):
             yield from self._routed(base + layout.RULES + position, rule)
         if any(rule.target == "main" for rule in self.document.rules):
             yield IpRule(base + layout.BEYOND, 0, action="nop")
@@ -249,6 +267,13 @@ class Classifier:
         for item in self.document.sets:
             for path in item.files:
                 yield from self._remarks(item, path)
+        for policy in self.document.policies:
+            if policy.algorithm == PER_PACKET:
+                yield (
+                    f"policy {policy.name}: packets leave over its links in turn, with the source address they have, "
+                    "also where source NAT is declared for a link, and overtake each other; only for links of one "
+                    "provider that takes the same addresses on each of them"
+                )
 
     def _remarks(self, item: AddressSet, path: str) -> Iterator[str]:
         text = self.host.files.get(path)
@@ -256,6 +281,20 @@ class Classifier:
             yield f"set {item.name}: {path} cannot be read, and counts as empty"
         else:
             yield from (f"set {item.name}: {problem}; the line is left out" for problem in read_networks(path, text)[1])
+
+
+def check_files(document: Document, facts: Facts) -> None:
+    """Refuse files of sets that cannot be read, here or by the prober: what they list would go another way."""
+    for item in document.sets:
+        for path in item.files:
+            option, why = f"sets.{item.name}.files", None
+            if facts.host.files.get(path) is None:
+                why = "cannot be read"
+            elif path in facts.host.hidden:
+                why = "cannot be read by the prober, which runs as a user of its own"
+            if why:
+                remedy = "Put it into /etc/mwan, with mode 0644, or elsewhere where every user can read it"
+                raise InputError(option, path, why, remedy)
 
 
 def queues(firewall: Firewall) -> str | None:
@@ -273,15 +312,16 @@ def queues(firewall: Firewall) -> str | None:
     return json.dumps(data, indent=2) + "\n" if entries else None
 
 
+@lru_cache(maxsize=64)
+def _content(listed: tuple[str, ...], files: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    """What a set holds; remembered, because each run asks for it again and again."""
+    read = [network for path, text in files for network in read_networks(path, text)[0]]
+    return collapsed([*listed, *read])
+
+
 def _set_name(listed: tuple[str, ...]) -> str | None:
     return next((item[len(SET) :] for item in listed if item.startswith(SET)), None)
 
 
 def _networks(listed: tuple[str, ...]) -> tuple[str, ...]:
     return () if _set_name(listed) else listed
-
-
-def collapsed(networks: Iterable[str]) -> list[str]:
-    """The shortest sorted list of networks that covers the same addresses."""
-    found = ipaddress.collapse_addresses(set(map(ipaddress.IPv4Network, networks)))
-    return [str(network) for network in found]

@@ -19,6 +19,7 @@ from .kernel import MAIN, Facts, IpRule, Nexthop, Route, State
 from .model import AUTO, MASQUERADE, RP_MODES, Member, Policy, Settings
 from .released import Release, own_resets, releases
 from .resolve import ResolvedLink, resolve
+from .rules import Rule
 from .serving import Serving
 
 
@@ -31,6 +32,8 @@ class Desired:
     links: dict[str, ResolvedLink]
     warnings: tuple[str, ...]
     releases: dict[str, Release]
+    # the declared rules that policy routing has rules for, in the order of their priorities
+    routed: tuple[Rule, ...] = ()
 
 
 def compile_state(document: Document, facts: Facts, health: Health, realms: bool = False) -> Desired:
@@ -41,7 +44,9 @@ def compile_state(document: Document, facts: Facts, health: Health, realms: bool
     compiler = _Compiler(document, facts, health, realms)
     given_up = releases(document, health, compiler.serving)
     firewall = compiler.firewall().resetting(own_resets(document, given_up))
-    return Desired(compiler.state(), firewall, compiler.links, tuple(compiler.warnings()), given_up)
+    return Desired(
+        compiler.state(), firewall, compiler.links, tuple(compiler.warnings()), given_up, compiler.classifier.routed
+    )
 
 
 class _Compiler:

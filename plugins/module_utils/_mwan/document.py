@@ -23,6 +23,8 @@ from .rules import AddressSet, Rule
 from .watch.settings import ProbeSettings
 
 SCHEMA = 1
+# routing rules for what one declared rule lists: every one of them is asked in turn
+MOST_COMBINED = 64
 KEYS = (
     *("schema", "settings", "links", "policies", "default_policy", "rules", "sets", "snat", "dnat", "rp_filter"),
     *("ids", "originals", "backend"),
@@ -118,10 +120,18 @@ class Document:
         ]
 
     def _check_room(self) -> None:
-        room, number = layout.PASSED - layout.RULES, len(self.routed_rules())
+        """By marks there is no limit: what policy routing has no room for, marks tell."""
+        if self.settings.by_marks:
+            return
+        room, number = layout.PASSED - layout.RULES, len(self.rules)
         if number > room:
-            remedy = f"Give {room} at most, one for each rule priority; with classify: marks, rules that name a device"
-            raise InputError("rules", number, "are too many", f"{remedy} count no more")
+            remedy = f"Give {room} at most, one for each rule priority, or choose classify: marks"
+            raise InputError("rules", number, "are too many for policy routing", remedy)
+        for rule in self.rules:
+            if rule.combinations > MOST_COMBINED:
+                problem = "is the number of routing rules that its lists come to"
+                remedy = f"Keep to {MOST_COMBINED}, or choose classify: marks"
+                raise InputError(f"rules.{rule.name}", rule.combinations, problem, remedy)
 
     def _check_marks(self) -> None:
         """Refuse what policy routing cannot do alone, and marks of others that are ours."""
@@ -219,7 +229,9 @@ class Document:
 
         Its source address is chosen when it is first routed, so what is known by then decides best there.
         """
-        return not self.settings.by_marks or (rule.own and not set(rule.needs_marks()) - {"target"})
+        if not self.settings.by_marks:
+            return True
+        return rule.own and not set(rule.needs_marks()) - {"target"} and rule.combinations <= MOST_COMBINED
 
     def probe_settings(self) -> dict[str, ProbeSettings]:
         """How each link is watched, by name: what it declares, over what all do, over the defaults.

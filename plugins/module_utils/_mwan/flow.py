@@ -16,7 +16,7 @@ from typing import Any
 
 from . import layout, pins, report, store
 from .apply import NotKeptError, apply_plan
-from .classify import queues
+from .classify import check_files, queues
 from .desired import Desired, check_default_kept, compile_state, table_names
 from .document import Document
 from .errors import InputError
@@ -82,6 +82,8 @@ def converge(
         wanted = change(assumed).check()
         run = Run(router, read_health or _stored_health(router), stored, wanted, strict)
         observed = run.observe_after(assumed) if check and assume else run.observe()
+        if strict and not check:
+            check_files(wanted, run.facts)
         planned = run.plan(observed)
         loaded = store.recorded_firewall(router.files)
         if not check:

@@ -38,10 +38,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What they are; None is what does not exist. `files` are texts, `ahead` the minutes that local time is of UTC."""
+    """What they are; None is what does not exist. `files` are texts, `ahead` the minutes that local time is of UTC.
+
+    `hidden` are the files that the prober, which is another user, cannot read.
+    """
 
     users: Mapping[str, int | None] = field(default_factory=dict)
     groups: Mapping[str, int | None] = field(default_factory=dict)
     cgroups: Mapping[str, int | None] = field(default_factory=dict)
     files: Mapping[str, str | None] = field(default_factory=dict)
+    hidden: frozenset[str] = frozenset()
     ahead: int = 0

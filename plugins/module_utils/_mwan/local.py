@@ -28,6 +28,9 @@ PROBERS = ("/run/mwan/", "/var/lib/mwan/")
 PRIVATE = 0o640
 # where version 2 of the control groups is, alone or beside version 1 (cgroups(7), systemd's hybrid layout)
 CGROUPS = ("/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cgroup/unified/cgroup.controllers")
+UNSEEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
+PROBERS_GROUP = "mwan"
+_texts: dict[str, str] = {}
 LOCK_WAIT = 30.0  # seconds; the longest apply measured is under two
 
 
@@ -119,6 +122,7 @@ def look_up(wanted: Wanted) -> HostFacts:
         groups={name: _number(name, lambda text: grp.getgrnam(text).gr_gid) for name in wanted.groups},
         cgroups={path: _cgroup(path) for path in wanted.cgroups},
         files={path: _text(path) for path in wanted.files},
+        hidden=frozenset(filter(_hidden, wanted.files)),
         ahead=time.localtime().tm_gmtoff // 60,
     )
 
@@ -142,10 +146,31 @@ def _cgroup(path: str) -> int | None:
 
 
 def _text(path: str) -> str | None:
+    """The file, or what it was when this process could read it last: a look that fails must not empty a set."""
     try:
-        return Files().read(path)
-    except (KernelError, UnicodeDecodeError):
-        return None
+        with os.fdopen(open_regular(path, os.O_RDONLY), encoding="utf-8", errors="replace") as handle:
+            _texts[path] = handle.read()
+    except (KernelError, OSError):
+        pass
+    return _texts.get(path)
+
+
+def _hidden(path: str) -> bool:
+    """Whether the prober cannot read it, which has a user of its own and sees no home directories (mwan.service)."""
+    if path.startswith(UNSEEN):
+        return True
+    parents = [path[:at] for at, letter in enumerate(path) if letter == "/" and at]
+    group = _number(PROBERS_GROUP, lambda text: grp.getgrnam(text).gr_gid)
+
+    def allows(place: str, others: int, of_group: int) -> bool:
+        found = os.stat(place)
+        return bool(found.st_mode & (others | (of_group if found.st_gid == group else 0)))
+
+    try:
+        searched = all(allows(parent, stat.S_IXOTH, stat.S_IXGRP) for parent in parents)
+        return not (searched and allows(path, stat.S_IROTH, stat.S_IRGRP))
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -11,10 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
 from typing import Any
 
 from . import values
 from .errors import InputError
+from .networks import Span, joined, span, written
 from .reactions import window, window_text
 
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "gre": 47, "esp": 50, "sctp": 132}
@@ -167,6 +170,12 @@ class Rule:
         """The names of the sets it refers to."""
         return tuple(item[1:] for item in (*self.source, *self.destination) if item.startswith(SET))
 
+    @property
+    def combinations(self) -> int:
+        """How many routing rules it takes, which know no lists."""
+        lists = (self.source, self.destination, self.source_port, self.destination_port)
+        return prod(len(listed) or 1 for listed in lists)
+
     def needs_marks(self) -> list[str]:
         """The options that `ip rule` has nothing for."""
         found = [key for key in ("dscp", "mac", "time", "group", "cgroup") if getattr(self, key) is not None]
@@ -306,13 +315,22 @@ def _path(option: str, value: Any) -> str:
     return value
 
 
+@lru_cache(maxsize=64)
 def read_networks(path: str, text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The networks of a file, one on each line, with "#" before remarks; and what is wrong with the other lines."""
-    found, problems = [], []
+    """The networks of a file, one on each line, with "#" before remarks; and what is wrong with the other lines.
+
+    Remembered, because every run asks several times, and a file may have a hundred thousand lines.
+    """
+    found: list[Span] = []
+    problems = []
     for number, line in enumerate(text.splitlines(), start=1):
-        words = line.partition("#")[0].split()
-        try:
-            found += [values.prefix(f"{path}:{number}", word) for word in words]
-        except InputError as problem:
-            problems.append(str(problem))
-    return values.networks(path, found), tuple(problems)
+        for word in line.partition("#")[0].split():
+            known = span(word)
+            if known:
+                found.append(known)
+                continue
+            try:
+                found += filter(None, [span(values.prefix(f"{path}:{number}", word))])
+            except InputError as problem:
+                problems.append(str(problem))
+    return tuple(written(joined(found))), tuple(problems)

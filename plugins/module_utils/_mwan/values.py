@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .errors import InputError
+from .networks import collapsed, span
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 # '+' and '*' at the end make iptables and nft match every device that begins so.
@@ -87,8 +88,8 @@ def prefixes(option: str, listed: Iterable[Any]) -> tuple[str, ...]:
 
 def networks(option: str, listed: Iterable[Any]) -> tuple[str, ...]:
     """The same, where none is none."""
-    found = (ipaddress.IPv4Network(prefix(option, item)) for item in listed)
-    return tuple(map(str, ipaddress.collapse_addresses(found)))
+    quick = (item if isinstance(item, str) and span(item) else prefix(option, item) for item in listed)
+    return collapsed(quick)
 
 
 def integer(option: str, value: Any, low: int, high: int) -> int:

@@ -39,7 +39,7 @@ class RuleWords:
         self.view = view
         self.document = view.document
         self.names = table_names(view.document)
-        self.routed = view.document.routed_rules()
+        self.routed = view.desired.routed
 
     def entries(self, traces: Iterable[Trace], destination: str) -> Iterator[dict[str, Any]]:
         """Every rule asked, with what it is for; those of one purpose that all pass are told as one."""
