@@ -30,19 +30,10 @@ options:
       - V(iptables) goes through python-iptables, which speaks to legacy x_tables only.
     type: str
     choices: [auto, nftables, iptables]
-  classify:
-    description:
-      - What tells apart the connections that rules send elsewhere. V(marks), the default, has the firewall mark them.
-        Every match can be asked for then, packets are counted by rule, and with nftables the cost does not grow with
-        the number of rules.
-      - V(routing) has a policy routing rule for each of them. Those stay when the firewall is flushed by others, and
-        know addresses, ports, protocols, devices, users and marks only.
-    type: str
-    choices: [marks, routing]
   assume:
     description:
       - Objects that earlier tasks of the same play declare, as a dictionary with the keys C(links), C(probe),
-        C(policies), C(rules), C(sets), C(default_policy), C(snat), C(dnat), C(rp_filter) and C(purge).
+        C(policies), C(rules), C(sets), C(classify), C(default_policy), C(snat), C(dnat), C(rp_filter) and C(purge).
       - Only looked at in check mode, where those earlier tasks have written nothing. It lets every task of a play be
         checked on a router that was never configured.
     type: dict

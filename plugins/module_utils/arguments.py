@@ -21,7 +21,6 @@ def settings() -> Spec:
         "table_base": {"type": "int"},
         "rule_priority": {"type": "int"},
         "firewall_backend": {"type": "str", "choices": list(Settings.BACKENDS)},
-        "classify": {"type": "str", "choices": list(Settings.CLASSIFIERS)},
         "assume": {"type": "dict"},
         "validate": {"type": "dict"},
     }

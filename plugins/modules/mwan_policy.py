@@ -246,6 +246,15 @@ options:
         tunnels.
     type: str
     choices: [layer3, layer4, inner_layer3]
+  classify:
+    description:
+      - What tells apart the connections that rules send elsewhere. V(marks), the default, has the firewall mark them.
+        Every match can be asked for then, packets are counted by rule, and with nftables the cost does not grow with
+        the number of rules.
+      - V(routing) has policy routing rules for each of them. Those stay when the firewall is flushed by others, and
+        know addresses, ports, protocols, devices, users and marks only.
+    type: str
+    choices: [marks, routing]
   state:
     description: Whether the listed policies and rules are declared, or taken away.
     type: str
@@ -324,6 +333,7 @@ def main() -> None:
         "default_policy": {"type": "str"},
         "ip_forward": {"type": "bool"},
         "multipath_hash": {"type": "str", "choices": list(Settings.HASHES)},
+        "classify": {"type": "str", "choices": list(Settings.CLASSIFIERS)},
         **arguments.listing(),
         **arguments.settings(),
     }

@@ -35,6 +35,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "mwan_policy": {"policies": arguments.policies(), "rules": arguments.rules(), "sets": arguments.sets(),
                     "default_policy": {"type": "str"},
                     "ip_forward": {"type": "bool"}, "multipath_hash": {"type": "str", "choices": list(Settings.HASHES)},
+                    "classify": {"type": "str", "choices": list(Settings.CLASSIFIERS)},
                     **arguments.listing(), **arguments.settings()},
     "mwan_snat": {"snat": arguments.snat(), **arguments.listing(), **arguments.settings()},
     "mwan_dnat": {"dnat": arguments.dnat(), **arguments.listing(), **arguments.settings()},

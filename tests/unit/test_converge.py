@@ -433,3 +433,13 @@ def test_what_was_kept_and_makes_no_sense_is_not_known(router: ModelRouter, text
     router.files.texts[store.KEPT] = text
     found = store.load_document(router.files)
     assert (found.originals, found.backend) == ({}, None)
+
+
+@pytest.mark.parametrize(("before", "after"), [("marks", "routing"), ("routing", "marks")])
+def test_what_tells_rules_apart_changes_together_with_the_rules(before: str, after: str) -> None:
+    """A play as a whole is checked by what it declares, not by what is stored until its rules are."""
+    rules = {"marks": [{"name": "night", "link": "isp_a", "time": {"hours": "22:00-06:00"}}], "routing": []}
+    links = [{"name": "isp_a", "device": "wan1", "gateway": "5.5.5.1"}]
+    stored = Document.parse({"settings": {"classify": before}, "links": links, "rules": rules[before]})
+    declared = changes.assume(stored, {"classify": after, "rules": rules[after], "purge": True}).check()
+    assert (declared.settings.classify, len(declared.rules)) == (after, len(rules[after]))

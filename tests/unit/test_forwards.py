@@ -60,7 +60,7 @@ REFUSED = [
     (web(protocol="icmp", port=None), "dnat[0].protocol", "'icmp' is not known. Choose one of tcp, udp, dccp, sctp"),
     (web(port=None), "dnat[0].port", "is missing. Give a port, a range such as 1-65535, or leave protocol out as well"),
     (web(port="0"), "dnat[0].port", "Give a whole number from 1 to 65535"),
-    (web(port="http"), "dnat[0].port", "Give a whole number from 1 to 65535"),
+    (web(port="http"), "dnat[0].port", "is no port. Give a port, a range such as 8000-8010"),
     (web(port="90-80"), "dnat[0].port", "ends before it starts. Give it as 80-90"),
     (web(protocol=None, port=None, to_port="80"), "dnat[0].to_port", "has nothing to change. Give protocol and port"),
     (web(port="80-89", to_port="8080-8090"), "dnat[0].to_port", "is not as long as port 80-89. Give one port, or a"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import values
+from .errors import InputError
 
 MULTIPATH, RANDOM, ROUND_ROBIN, SOURCE_HASH, SOURCE_DESTINATION_HASH, LEAST_CONNECTIONS, PER_PACKET = ALGORITHMS = (
     *("multipath", "random", "round_robin", "source_hash", "source_destination_hash"),
@@ -37,6 +38,8 @@ class LeastConnections:
     @classmethod
     def parse(cls, option: str, data: Any) -> LeastConnections:
         data = values.only_keys(option, data, ("method", "interval"))
+        if "interval" in data and data.get("method", cls.method) != "weights":
+            raise InputError(option + ".interval", data["interval"], "is for method weights", "Leave it out")
         return cls(
             method=values.choice(option + ".method", data.get("method", cls.method), METHODS),
             interval=values.seconds(option + ".interval", data.get("interval", cls.interval), 1, 3600),
@@ -61,6 +64,8 @@ class Sticky:
         if not isinstance(data, Mapping):
             data = {"timeout": data}
         data = values.only_keys(option, data, ("timeout", "by"))
+        if "by" in data and "timeout" not in data:
+            raise InputError(option + ".timeout", None, "is missing", "Give seconds, or text such as 10min")
         timeout = values.seconds(option, data.get("timeout", 0), 0, 30 * DAY)
         return cls(round(timeout), values.choice(option + ".by", data.get("by", cls.by), STICK_BY))
 

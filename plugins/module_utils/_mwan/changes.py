@@ -11,7 +11,7 @@ from typing import Any
 
 from .document import Document, merge, parse_list, without
 from .forwards import Dnat
-from .model import Link, Policy, RpFilter, Snat
+from .model import Link, Policy, RpFilter, Settings, Snat
 from .rules import AddressSet, Rule
 from .watch.settings import ProbeOverrides
 
@@ -102,6 +102,9 @@ def assume(document: Document, declared: Mapping[str, Any]) -> Document:
     """What earlier tasks of a play declare. Links are never purged here: a role purges them last."""
     purge = bool(declared.get("purge"))
     result = document
+    if declared.get("classify"):
+        settings = {**result.settings.dump(), "classify": declared["classify"]}
+        result = replace(result, settings=Settings.parse("settings", settings))
     if declared.get("probe") is not None:
         result = probe(result, declared["probe"])
     if declared.get("links"):

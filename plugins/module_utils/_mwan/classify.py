@@ -253,9 +253,10 @@ class Classifier:
     # remarks
 
     def warnings(self) -> Iterator[str]:
-        for rule, earlier in covered(self.document.rules):
-            yield f"rule {rule.name} never matches: {earlier.name}, which comes before it, takes all that it asks for"
+        yield from _covered(self.document.rules)
         for rule in self.document.rules:
+            if rule.device not in (None, ITSELF, *self.facts.devices):
+                yield f"rule {rule.name}: there is no device {rule.device}, so it matches nothing until there is one"
             found = (
                 ("user", rule.user, self.host.users),
                 ("group", rule.group, self.host.groups),
@@ -295,6 +296,16 @@ def check_files(document: Document, facts: Facts) -> None:
             if why:
                 remedy = "Put it into /etc/mwan, with mode 0644, or elsewhere where every user can read it"
                 raise InputError(option, path, why, remedy)
+
+
+def _covered(rules: tuple[Rule, ...]) -> Iterator[str]:
+    """One remark for each rule that takes all of later ones."""
+    by_earlier: dict[str, list[str]] = {}
+    for rule, earlier in covered(rules):
+        by_earlier.setdefault(earlier.name, []).append(rule.name)
+    for earlier_name, never in by_earlier.items():
+        subject = f"rule {never[0]} never matches" if len(never) == 1 else f"rules {', '.join(never)} never match"
+        yield f"{subject}: {earlier_name}, which comes before, takes all that is asked for there"
 
 
 def queues(firewall: Firewall) -> str | None:

@@ -138,7 +138,9 @@ class Document:
         for rule in self.rules:
             if rule.mark and rule.mark[1] & self.settings.mark_mask:
                 shared = f"shares bits with mark_mask 0x{self.settings.mark_mask:x}, which are ours"
-                remedy = "Have the other software use other bits, or give another mark_mask"
+                remedy = (
+                    "Give only the bits that the other software uses, such as 0x10000/0xff0000, or another mark_mask"
+                )
                 raise InputError(f"rules.{rule.name}.mark", rule.dump()["mark"], shared, remedy)
         if self.settings.by_marks:
             return
@@ -231,7 +233,7 @@ class Document:
         """
         if not self.settings.by_marks:
             return True
-        return rule.own and not set(rule.needs_marks()) - {"target"} and rule.combinations <= MOST_COMBINED
+        return rule.own and not rule.needs_marks() and rule.combinations <= MOST_COMBINED
 
     def probe_settings(self) -> dict[str, ProbeSettings]:
         """How each link is watched, by name: what it declares, over what all do, over the defaults.

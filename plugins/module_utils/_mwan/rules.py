@@ -180,7 +180,7 @@ class Rule:
         """The options that `ip rule` has nothing for."""
         found = [key for key in ("dscp", "mac", "time", "group", "cgroup") if getattr(self, key) is not None]
         found += [key for key in ("source", "destination") if any(item[0] == SET for item in getattr(self, key))]
-        return [*found, "target"] if self.target else found
+        return found
 
     def dump(self) -> dict[str, Any]:
         told: dict[str, Any] = {
@@ -209,6 +209,11 @@ def _addresses(option: str, value: Any) -> tuple[str, ...]:
     """Networks, one or a list; or one set."""
     listed = value if isinstance(value, (list, tuple)) else [value]
     named = [item for item in listed if isinstance(item, str) and item.startswith(SET)]
+    for item in listed:
+        if isinstance(item, str) and values.NAME.match(item):
+            raise InputError(
+                option, item, "is not an IPv4 network", f'Give a network, or the set of that name as "@{item}"'
+            )
     if named and len(listed) > 1:
         remedy = "Give one set, or networks; a set can hold all of them"
         raise InputError(option, value, "mixes a set with others", remedy)
@@ -229,6 +234,8 @@ def _ports(option: str, value: Any) -> Ranges:
 
 def _dscp(option: str, value: Any) -> int:
     known = DSCP.get(value.lower()) if isinstance(value, str) else None
+    if known is None and not str(value).isdigit():
+        raise InputError(option, value, "is no code point", "Give a name such as ef, af21 or cs1, or a number up to 63")
     return values.integer(option, value, 0, 63) if known is None else known
 
 

@@ -29,6 +29,7 @@ EVERYWHERE = "0.0.0.0/0"
 MAX_WEIGHT = 256
 MAX_TIER = 9
 QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?) ?([a-z%]*)\Z")
+PORTS = re.compile(r"\s*\d+\s*(-\s*\d+\s*)?\Z")
 SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 # decimal, as network equipment and tc(8) count
 BITS = {"": 1, "bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
@@ -142,6 +143,9 @@ def boolean(option: str, value: Any) -> bool:
 
 def ports(option: str, value: Any) -> tuple[int, int]:
     """A port or a range "low-high", as the pair (low, high)."""
+    if not PORTS.match(str(value)):
+        remedy = "Give a port, a range such as 8000-8010, or a list of them"
+        raise InputError(option, value, "is no port", remedy)
     low, _sep, high = str(value).partition("-")
     first = integer(option, low.strip(), 1, 65535)
     last = integer(option, (high or low).strip(), 1, 65535)

@@ -14,6 +14,8 @@ from .chooser import Candidate
 # Factors between what a link takes and what it is declared to take: powers of the square root of 2, from 1/256 to 256.
 # What changes a share by less than a fifth changes nothing: chance does as much.
 STEPS_PER_OCTAVE, MOST_STEPS = 2, 16
+# connections for each link, below which counts tell more of our probes, two or three on each, than of clients
+FEW = 10
 
 
 def weights(links: Sequence[Candidate], staying: Mapping[int, float], arrivals: float) -> dict[str, int]:
@@ -28,7 +30,7 @@ def weights(links: Sequence[Candidate], staying: Mapping[int, float], arrivals: 
     needs = {link.name: max(0.0, due * link.weight - staying.get(link.mark, 0.0)) for link in links}
     wanted = sum(needs.values())
     steps = {link.name: _steps(needs[link.name] * total, wanted * link.weight) for link in links}
-    if len(set(steps.values())) < 2:
+    if len(set(steps.values())) < 2 or sum(staying.values()) + arrivals < FEW * len(links):
         return {link.name: link.weight for link in links}
     exact = {link.name: link.weight * 2.0 ** (steps[link.name] / STEPS_PER_OCTAVE) for link in links}
     scale = MAX_WEIGHT / max(exact.values())
