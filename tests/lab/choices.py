@@ -26,6 +26,6 @@ def taken(net: Topology) -> dict[str, int]:
 def fill(net: Topology, backend: str, name: str, *networks: str) -> None:
     """Put networks into an external set, as a name server or a fail2ban would."""
     if backend == "nftables":
-        net.router.nft(f"add element inet mwan {name} {{ {', '.join(networks)} }}")
+        net.router.nft(f"add element inet mwan set_{name} {{ {', '.join(networks)} }}")
     else:
         net.router.run([sys.executable, "-c", ADD, f"mwan_{name}", *networks])

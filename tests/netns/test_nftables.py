@@ -122,3 +122,18 @@ def test_a_kernel_without_queues_is_told_what_would_do() -> None:
             with pytest.raises(RefusedError, match="method: weights"):
                 engine.apply(mwan_classify="marks", mwan_policies=queued)
             assert net.router.run(LIST).stdout == before
+
+
+def test_sets_may_be_named_like_words_of_nft() -> None:
+    """And take an address that a network in them has already."""
+    names = ("log", "ip", "list", "counter")
+    rules = [{"name": f"r_{name}", "destination": f"@{name}", "link": "isp_a"} for name in names]
+    sets = [{"name": name, "external": True} for name in names]
+    with topology.three_links() as net, Engine(net, "nftables") as engine:
+        engine.settle(mwan_classify="marks", mwan_rules=rules, mwan_sets=sets)
+        for name in names:
+            for network in ("192.0.2.0/24", "192.0.2.80"):
+                net.router.run(f"nft 'add element inet mwan set_{name} {{ {network} }}'")
+            found = net.router.run(f"nft list set inet mwan set_{name}").stdout
+            assert "elements = { 192.0.2.0/24 }" in found
+        assert engine.apply().actions == []

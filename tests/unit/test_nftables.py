@@ -38,18 +38,25 @@ def chain(text: str, name: str) -> list[str]:
 
 
 SPREAD = {
-    "random": ["numgen random mod 4 vmap { 0-2 : goto mark_0x00000100, 3 : goto mark_0x00000200 }"],
+    "random": [
+        "numgen random mod 4 vmap { 0 : goto mark_0x00000100, 1 : goto mark_0x00000100, "
+        "2 : goto mark_0x00000100, 3 : goto mark_0x00000200 }",
+        "goto mark_0x00000500",
+    ],
     "round_robin": [
         "numgen inc mod 4 vmap { 0 : goto mark_0x00000100, 1 : goto mark_0x00000100, "
-        "2 : goto mark_0x00000200, 3 : goto mark_0x00000100 }"
+        "2 : goto mark_0x00000200, 3 : goto mark_0x00000100 }",
+        "goto mark_0x00000500",
     ],
     "source_hash": [
         "jhash ip saddr mod 4096 seed 0x6d77616e vmap "
-        "{ 0-3071 : goto mark_0x00000100, 3072-4095 : goto mark_0x00000200 }"
+        "{ 0-3071 : goto mark_0x00000100, 3072-4095 : goto mark_0x00000200 }",
+        "goto mark_0x00000500",
     ],
     "source_destination_hash": [
         "jhash ip saddr . ip daddr mod 4096 seed 0x6d77616e vmap "
-        "{ 0-3071 : goto mark_0x00000100, 3072-4095 : goto mark_0x00000200 }"
+        "{ 0-3071 : goto mark_0x00000100, 3072-4095 : goto mark_0x00000200 }",
+        "goto mark_0x00000500",
     ],
     "least_connections": ["jump mark_0x00000500", "queue num 7705 bypass"],
     "multipath": ["goto mark_0x00000500"],
@@ -87,6 +94,14 @@ def test_one_way_needs_no_drawing(algorithm: str) -> None:
     text = render(firewall(chooser(algorithm, ways=WAYS[:1])))
     assert "numgen" not in text
     assert "queue" not in text
+
+
+def test_many_random_slots_are_ranges() -> None:
+    """Elements for each of them would make the load slow."""
+    ways = (replace(WAYS[0], weight=256), replace(WAYS[1], weight=1))
+    drawn, otherwise = chain(render(firewall(chooser("random", ways=ways))), "choose_balanced")
+    assert drawn == "numgen random mod 257 vmap { 0-255 : goto mark_0x00000100, 256 : goto mark_0x00000200 }"
+    assert otherwise == "goto mark_0x00000500"
 
 
 def test_least_connections_by_weights_are_the_multipath_route_s() -> None:
@@ -131,7 +146,7 @@ def test_clients_are_remembered_where_they_leave(by: str, client: str) -> None:
 
 CONDITIONS = [
     (Condition(sources=("10.0.0.0/8", "7.7.7.7/32")), "ip saddr { 10.0.0.0/8, 7.7.7.7/32 }"),
-    (Condition(source_set="others"), "ip saddr @others"),
+    (Condition(source_set="others"), "ip saddr @set_others"),
     (Condition(destination_set="ours"), "ip daddr { 10.1.0.0/16 }"),
     (Condition(device="lan0", protocol=47), 'iifname { "lan0" } meta l4proto { 47 }'),
     (
@@ -316,7 +331,7 @@ def test_what_packets_and_others_filled_stays(model: Firewall) -> None:
     assert "set sticky-balanced-isp_b {" in rest, "a set of another form is made anew"
     assert "set sticky-balanced-isp_a {" not in rest
     assert "counter rule_voip {" not in rest
-    assert "set others {" in rest
+    assert "set set_others {" in rest
 
 
 def test_counters_by_rule() -> None:

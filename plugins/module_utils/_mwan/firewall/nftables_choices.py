@@ -17,7 +17,7 @@ from .blocks import Block, Box, compiled
 from .choices import Choice, Chooser, Classification, Condition, Way
 from .model import Firewall
 from .nftables_sticky import SOURCES, lookups
-from .nftables_text import COUNTER, Chain, Means, elements, written
+from .nftables_text import COUNTER, SET, Chain, Means, elements, written
 
 SELECTORS = {
     "device": "iifname",
@@ -33,6 +33,8 @@ SELECTORS = {
 }
 # any constant: the same clients fall into the same buckets after every load
 SEED = 0x6D77616E
+# so many shares have an element each: the kernel looks these up in a hash, which misses nothing while it is replaced
+SLOTS = 256
 DAY = 24 * 60  # minutes
 
 
@@ -169,7 +171,7 @@ def _gates(gate: Condition, means: Means) -> Iterator[str]:
 def _listed(gate: Condition) -> Iterator[str]:
     for name, key in (("source_set", "sources"), ("destination_set", "destinations")):
         if getattr(gate, name):
-            yield f"{SELECTORS[key]} @{getattr(gate, name)}"
+            yield f"{SELECTORS[key]} @{SET}{getattr(gate, name)}"
         elif getattr(gate, key):
             yield f"{SELECTORS[key]} {{ {', '.join(getattr(gate, key))} }}"
 
@@ -255,16 +257,28 @@ def _spread(chooser: Chooser) -> Iterator[str]:
         yield _led(chooser.ways[0].mark)
     elif chooser.algorithm == LEAST_CONNECTIONS:
         yield from _queue(chooser)
-    elif chooser.buckets:
-        fields = f"{SOURCES} . ip daddr" if chooser.algorithm == SOURCE_DESTINATION_HASH else SOURCES
-        yield f"jhash {fields} mod {BUCKETS} seed 0x{SEED:x} vmap {{ {_shares(chooser.buckets)} }}"
-    elif chooser.algorithm == RANDOM:
-        spans = list(_weighed(chooser.ways))
-        yield f"numgen random mod {spans[-1][1] + 1} vmap {{ {_shares(spans)} }}"
     else:
-        turns = in_turn(_reduced(chooser.ways))
-        found = ((number, number, chooser.ways[turn].mark) for number, turn in enumerate(turns))
-        yield f"numgen inc mod {len(turns)} vmap {{ {_shares(found)} }}"
+        yield _drawn(chooser)
+        # packets miss now and then in ranges that are being replaced; without a link they still have their policy
+        yield _led(chooser.mark)
+
+
+def _drawn(chooser: Chooser) -> str:
+    if chooser.buckets:
+        fields = f"{SOURCES} . ip daddr" if chooser.algorithm == SOURCE_DESTINATION_HASH else SOURCES
+        return f"jhash {fields} mod {BUCKETS} seed 0x{SEED:x} vmap {{ {_shares(chooser.buckets)} }}"
+    if chooser.algorithm == RANDOM:
+        spans = list(_weighed(chooser.ways))
+        total = spans[-1][1] + 1
+        return f"numgen random mod {total} vmap {{ {_shares(_single_slots(spans) if total <= SLOTS else spans)} }}"
+    turns = in_turn(_reduced(chooser.ways))
+    found = ((number, number, chooser.ways[turn].mark) for number, turn in enumerate(turns))
+    return f"numgen inc mod {len(turns)} vmap {{ {_shares(found)} }}"
+
+
+def _single_slots(spans: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, int, int]]:
+    for low, high, mark in spans:
+        yield from ((slot, slot, mark) for slot in range(low, high + 1))
 
 
 def _queue(chooser: Chooser) -> Iterator[str]:

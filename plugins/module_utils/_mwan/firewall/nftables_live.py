@@ -68,5 +68,5 @@ def _stays(wanted: Contents, kind: str, name: str, declared: frozenset[str]) -> 
 def _declared(body: str) -> frozenset[str]:
     """The declarations in any order; tools differ in that, and in the order of flags."""
     lines = (line.strip() for line in body.splitlines())
-    told = (line for line in lines if line.startswith(("type ", "size ", "flags ", "timeout ")))
+    told = (line for line in lines if line.startswith(("type ", "size ", "flags ", "timeout ", "auto-merge")))
     return frozenset(" ".join(sorted(line.replace(",", " ").split())) for line in told)

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator
 from . import nftables_choices, nftables_dnat, nftables_sticky
 from .model import Firewall, FirewallLink, Reset, SourceNat
 from .nftables_live import Contents
-from .nftables_text import COUNTER, ONLY_IPV4, USUAL, Chain, Means, elements, written
+from .nftables_text import COUNTER, ONLY_IPV4, SET, USUAL, Chain, Means, elements, written
 
 TO_BE_RESET = "tcp flags & rst == 0x0 ct direction original ct status seen-reply"
 # Others may fill in networks, and addresses for a time.
-EXTERNAL = ("type ipv4_addr", "flags interval,timeout")
+# merged, because others put a network in, and later an address of it, which else is refused
+EXTERNAL = ("type ipv4_addr", "flags interval,timeout", "auto-merge")
 
 
 def render(firewall: Firewall, means: Means = USUAL) -> str:
@@ -24,7 +25,7 @@ def render(firewall: Firewall, means: Means = USUAL) -> str:
 
 def contents(firewall: Firewall, means: Means) -> Contents:
     classification = firewall.classification
-    external = {item.name: EXTERNAL for item in classification.sets if item.external}
+    external = {f"{SET}{item.name}": EXTERNAL for item in classification.sets if item.external}
     chains = (
         *_hooks(firewall),
         *_dispatch(firewall, means.ipsec),

@@ -14,6 +14,8 @@ INDENT = "    "
 ONLY_IPV4 = "meta nfproto != ipv4 return"
 # begins the names of counters, and of chains that count: the name of their rule follows
 COUNTER = "rule_"
+# begins the names of sets that others fill: alone, these may be words of nft ("log", "ip"), which name nothing
+SET = "set_"
 
 
 class Means(NamedTuple):
