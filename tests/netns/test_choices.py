@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -243,3 +245,33 @@ def test_what_packets_and_others_change_is_no_drift(backend: str) -> None:
         assert own.seen(destination="7.7.7.9") == {A: 4}
         own.seen(4)
         assert engine.apply().actions == []
+
+
+def test_new_connections_keep_their_policy_through_loads() -> None:
+    """Also those that miss in a lookup of the rules that go."""
+
+    def policies(weight: int) -> list[dict[str, Any]]:
+        return [policy("isp_c"), policy(("isp_a", weight), "isp_b", name="both", algorithm="random")]
+
+    rules = [{"name": "spread", "destination": "7.7.7.0/24", "policy": "both"}]
+    with router("nftables", mwan_policies=policies(2), mwan_rules=rules) as (net, engine, own):
+        for name in ("udp_timeout", "udp_timeout_stream"):
+            # ports are used again, for connections that are new
+            net.router.run(f"sysctl -w net.netfilter.nf_conntrack_{name}=1")
+        seen: Counter[str] = Counter()
+        done = threading.Event()
+
+        def flood() -> None:
+            while not done.is_set():
+                seen.update(own.seen(200, protocol="udp"))
+
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        try:
+            for number in range(50):
+                engine.settle(mwan_policies=policies(3 - number % 2))
+        finally:
+            done.set()
+            flooding.join()
+        assert min(seen[A], seen[B]) > 1000
+        assert seen[C] == 0
