@@ -17,8 +17,12 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
+
+# one after another: by chance, one would be that of an earlier connection, whose pin it would find
+PORTS = cycle(range(20000, 60000))
 
 
 @contextmanager
@@ -47,8 +51,8 @@ def made(job: dict[str, Any]) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, job["mark"])
     if job["tos"]:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, job["tos"])
-    if job["source"]:
-        sock.bind((job["source"], 0))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((job["source"] or "", next(PORTS)))
     return sock
 
 
