@@ -159,7 +159,7 @@ def test_what_is_declared_for_a_device_that_is_not_there_yet_is_accepted() -> No
         (values.address, "5.5.5.5", "5.5.5.5"),
         (values.prefix, "10.0.0.0/255.0.0.0", "10.0.0.0/8"),
         (values.prefix, "192.0.2.1", "192.0.2.1/32"),
-        (values.restriction, "0.0.0.0/0", None),
+        (values.prefixes, ["0.0.0.0/0"], ()),
         (values.prefixes, ["10.0.1.0/24", "10.0.0.0/24", "10.0.0.7"], ("10.0.0.0/23",)),
         (values.prefixes, ["10.0.0.0/8", "0.0.0.0/0"], ()),
         (values.ports, 443, (443, 443)),

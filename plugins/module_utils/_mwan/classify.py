@@ -51,6 +51,7 @@ class Classifier:
         self.links = links
         self.serving = serving
         self.routed = tuple(self._routed_rules())
+        self._routed_names = frozenset(rule.name for rule in self.routed)
 
     def _routed_rules(self) -> list[Rule]:
         """The declared rules that policy routing has rules for, in order; what is beyond them is left to marks."""
@@ -105,7 +106,8 @@ class Classifier:
 
     def _own_choice(self, rule: Rule, condition: Condition) -> Choice:
         """What routing tells by itself is only counted; the rest goes by the multipath route of its policy."""
-        return Choice(rule.name, condition, None if rule in self.routed else self.document.mark_of(rule), own=True)
+        mark = None if rule.name in self._routed_names else self.document.mark_of(rule)
+        return Choice(rule.name, condition, mark, own=True)
 
     def _default(self) -> Iterator[Choice]:
         policy = self._policy(self.document.default_policy)
@@ -298,14 +300,17 @@ def check_files(document: Document, facts: Facts) -> None:
                 raise InputError(option, path, why, remedy)
 
 
-def _covered(rules: tuple[Rule, ...]) -> Iterator[str]:
-    """One remark for each rule that takes all of later ones."""
+@lru_cache(maxsize=8)
+def _covered(rules: tuple[Rule, ...]) -> tuple[str, ...]:
+    """One remark for each rule that takes all of later ones; remembered, as no change of health alters it."""
     by_earlier: dict[str, list[str]] = {}
     for rule, earlier in covered(rules):
         by_earlier.setdefault(earlier.name, []).append(rule.name)
-    for earlier_name, never in by_earlier.items():
-        subject = f"rule {never[0]} never matches" if len(never) == 1 else f"rules {', '.join(never)} never match"
-        yield f"{subject}: {earlier_name}, which comes before, takes all that is asked for there"
+    return tuple(
+        (f"rule {never[0]} never matches" if len(never) == 1 else f"rules {', '.join(never)} never match")
+        + f": {earlier}, which comes before, takes all that is asked for there"
+        for earlier, never in by_earlier.items()
+    )
 
 
 def queues(firewall: Firewall) -> str | None:

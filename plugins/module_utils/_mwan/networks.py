@@ -27,6 +27,10 @@ def span(text: str) -> Span | None:
     return None if low % size else (low, low + size - 1)
 
 
+def address(number: int) -> str:
+    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
 def joined(spans: Iterable[Span]) -> list[Span]:
     """The same addresses in as few spans as hold them, in order."""
     found: list[Span] = []
@@ -45,7 +49,7 @@ def written(spans: Iterable[Span]) -> Iterator[str]:
         while low <= last:
             # no larger than where it begins allows, and than what is left
             size = min(low & -low or 1 << BITS, 1 << ((last - low + 1).bit_length() - 1))
-            yield f"{low >> 24}.{low >> 16 & 255}.{low >> 8 & 255}.{low & 255}/{BITS + 1 - size.bit_length()}"
+            yield f"{address(low)}/{BITS + 1 - size.bit_length()}"
             low += size
 
 

@@ -76,12 +76,6 @@ def prefix(option: str, value: Any) -> str:
         raise InputError(option, value, "is not an IPv4 network", remedy) from None
 
 
-def restriction(option: str, value: Any) -> str | None:
-    """An IPv4 network to match, None for the one that matches everything."""
-    network = prefix(option, value)
-    return None if network == EVERYWHERE else network
-
-
 def prefixes(option: str, listed: Iterable[Any]) -> tuple[str, ...]:
     """IPv4 networks as the shortest sorted list that covers the same addresses; overlaps are joined, all is none."""
     return tuple(network for network in networks(option, listed) if network != EVERYWHERE)

@@ -21,10 +21,10 @@ Only the bits of `mask` are written, in packet mark and connection mark alike.
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ..networks import collapsed
 from .choices import Classification
 from .inbound import DestinationNat
 
@@ -121,9 +121,7 @@ class Firewall:
         found: dict[str, set[str]] = {}
         for link in self.links:
             found.setdefault(link.device, set()).update(link.networks)
-        return tuple(
-            (device, network) for device, networks in sorted(found.items()) for network in _collapsed(networks)
-        )
+        return tuple((device, network) for device, networks in sorted(found.items()) for network in collapsed(networks))
 
     def shared_fallbacks(self) -> tuple[FirewallLink, ...]:
         """The first link of each shared device.
@@ -187,11 +185,7 @@ class Firewall:
 
 
 def _reset(link: FirewallLink, own: bool) -> Reset:
-    return Reset(link.mark, link.device, link.gateway, link.realm, _collapsed(link.networks), own)
-
-
-def _collapsed(networks: Iterable[str]) -> tuple[str, ...]:
-    return tuple(map(str, ipaddress.collapse_addresses(set(map(ipaddress.IPv4Network, networks)))))
+    return Reset(link.mark, link.device, link.gateway, link.realm, collapsed(link.networks), own)
 
 
 def _place(link: FirewallLink) -> tuple[int, str]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from math import gcd
 
 from ..balancing import BUCKETS, LEAST_CONNECTIONS, MULTIPATH, PER_PACKET, RANDOM, SOURCE_DESTINATION_HASH, in_turn
+from ..networks import address
 from .blocks import Block, Box, compiled
 from .choices import Choice, Chooser, Classification, Condition, Way
 from .model import Firewall
@@ -225,12 +226,8 @@ def _addresses(low: int, high: int) -> str:
     """A network where it is one."""
     size = high - low + 1
     if size & (size - 1) == 0 and low % size == 0:
-        return f"{_address(low)}/{33 - size.bit_length()}" if size > 1 else _address(low)
-    return f"{_address(low)}-{_address(high)}"
-
-
-def _address(number: int) -> str:
-    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+        return f"{address(low)}/{33 - size.bit_length()}" if size > 1 else address(low)
+    return f"{address(low)}-{address(high)}"
 
 
 # who takes it
