@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from lab import topology
@@ -13,7 +14,8 @@ from lab.choices import fill, taken
 from lab.engine import Engine, RefusedError
 from lab.host import Host
 from lab.own import Own
-from lab.traffic import EchoServer
+from lab.topology import Topology
+from lab.traffic import AccessLogServer, EchoServer, LongLivedTcp, fetch_many
 
 A, B, C = "5.5.5.5", "6.6.6.6", "4.4.4.4"
 LIST = "nft --stateless --terse list table inet mwan"
@@ -137,3 +139,28 @@ def test_sets_may_be_named_like_words_of_nft() -> None:
             found = net.router.run(f"nft list set inet mwan set_{name}").stdout
             assert "elements = { 192.0.2.0/24 }" in found
         assert engine.apply().actions == []
+
+
+def without_maps(router: Host, name: str) -> int:
+    """Delete the look-ups of a chain, as if all packets came while they are replaced; returns how many there were."""
+    lines = router.run(f"nft -a list chain inet mwan {name}").stdout.splitlines()
+    handles = [line.rsplit(" ", 1)[1] for line in lines if "vmap {" in line and "# handle" in line]
+    for handle in handles:
+        router.run(f"nft delete rule inet mwan {name} handle {handle}")
+    return len(handles)
+
+
+@pytest.mark.parametrize("build", [topology.two_links, topology.shared_segment], ids=lambda build: build.__name__)
+@pytest.mark.parametrize("missed", [("prerouting", "output", "source_nat"), ("save", "source_nat")], ids="+".join)
+def test_who_meets_no_map_because_it_is_replaced_is_translated_all_the_same(
+    build: Callable[[], Topology], missed: tuple[str, ...]
+) -> None:
+    with build() as net, Engine(net, "nftables") as engine, AccessLogServer(net.server), EchoServer(net.server):
+        engine.settle()
+        assert all(without_maps(net.router, name) for name in missed)
+        with LongLivedTcp(net.client, number=8) as flows, LongLivedTcp(net.router, number=8) as own:
+            seen = fetch_many(net.client, 60)
+            ended = [*flows.stop(), *own.stop()]
+        assert (seen.failures, seen.sources.keys()) == ([], set(net.sources.values()))
+        assert [(flow.missing, flow.error, len(flow.sources)) for flow in ended] == [([], None, 1)] * 16
+        assert net.spoofed() == 0

@@ -1,7 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The content of our table. Every chain writes constants, so that foreign bits of both marks survive."""
+"""The content of our table. Every chain writes constants, so that foreign bits of both marks survive.
+
+A map that is looked up in the very instant in which it is replaced is empty (the kernel asks for the generation of each
+element anew, nft_set_elem_active): what must not be missed then is asked once more, by comparisons behind the map.
+"""
 
 from __future__ import annotations
 
@@ -46,22 +50,29 @@ def _hooks(firewall: Firewall) -> Iterator[Chain]:
     pins = [(f"0x{mark:08x}", f"goto restore_{name}") for mark, name in _marks(firewall)]
     pins += nftables_choices.left_alone(firewall)
     always = nftables_choices.every_packet(firewall)
-    restore = f"{mask} vmap {{ {elements((*pins, *always))} }}"
     yield Chain(
         "prerouting",
         (
             ONLY_IPV4,
             f"{unpinned} jump arrive",
             *_unmarked_forwarded(firewall),
-            restore,
+            f"{mask} vmap {{ {elements((*pins, *always))} }}",
+            f"{mask} != 0x0 jump missed",
             *nftables_choices.forwarded(firewall),
         ),
         "type filter hook prerouting priority mangle; policy accept;",
     )
+    yield Chain("missed", tuple(f"{mask} == {mark} {verdict}" for mark, verdict in pins))
     # only a chain of type route has the kernel look the route up again after the mark changed
     yield Chain(
         "output",
-        (ONLY_IPV4, *_unmarked_own(firewall), f"{mask} vmap {{ {elements(pins)} }}", *nftables_choices.own(firewall)),
+        (
+            ONLY_IPV4,
+            *_unmarked_own(firewall),
+            f"{mask} vmap {{ {elements(pins)} }}",
+            f"{mask} != 0x0 jump missed",
+            *nftables_choices.own(firewall),
+        ),
         "type route hook output priority mangle; policy accept;",
     )
     remembered = list(nftables_sticky.saves(firewall))
@@ -137,14 +148,34 @@ def _source_nat(firewall: Firewall, ipsec: bool) -> Iterator[Chain]:
     by_mark: dict[int, list[SourceNat]] = {}
     for rule in firewall.snat:
         by_mark.setdefault(rule.mark, []).append(rule)
-    dispatch = elements((f"0x{mark:08x}", f"goto snat_{names[mark]}") for mark in sorted(by_mark))
+    mask = f"ct mark & 0x{firewall.mask:08x}"
+    verdicts = {mark: f"goto snat_{names[mark]}" for mark in sorted(by_mark)}
+    dispatch = elements((f"0x{mark:08x}", verdict) for mark, verdict in verdicts.items())
+    ways_out = ", ".join(f'"{device}"' for device in firewall.devices())
     yield Chain(
         "source_nat",
-        (*_encrypted(ipsec), f"ct mark & 0x{firewall.mask:08x} vmap {{ {dispatch} }}"),
+        (
+            *_encrypted(ipsec),
+            f"{mask} vmap {{ {dispatch} }}",
+            # the kernel asks only once whether a connection is translated
+            f"oifname != {{ {ways_out} }} return",
+            *(f"{mask} == 0x{mark:08x} {verdict}" for mark, verdict in verdicts.items()),
+            *(f"{mask} == 0x0 {way} {verdicts[link.mark]}" for link, way in _ways(firewall) if link.mark in verdicts),
+        ),
         "type nat hook postrouting priority srcnat; policy accept;",
     )
     for mark, rules in sorted(by_mark.items()):
         yield Chain(f"snat_{names[mark]}", tuple(map(_source_nat_rule, rules)))
+
+
+def _ways(firewall: Firewall) -> Iterator[tuple[FirewallLink, str]]:
+    """What tells the link by which a packet leaves, in the order of the chain that saves it."""
+    for link in firewall.exclusive():
+        yield link, f'oifname "{link.device}"'
+    for link in firewall.shared():
+        yield link, f'oifname "{link.device}" rt ip nexthop {link.gateway}'
+    for link in firewall.shared_fallbacks():
+        yield link, f'oifname "{link.device}"'
 
 
 def _source_nat_rule(rule: SourceNat) -> str:
