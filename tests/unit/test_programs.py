@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import runpy
 import subprocess
 import sys
 import time
@@ -15,27 +13,16 @@ from typing import Any
 
 import pytest
 from _mwan.errors import KernelError
+from unit import programs
+from unit.programs import FILES
 
-FILES = Path(__file__).parents[2] / "roles/router/files"
 LIBRARY = Path(__file__).parents[2] / "plugins/module_utils/_mwan"
 PROGRAMS = ("mwand", "mwanctl", "mwan-balance")
 
 
 @pytest.fixture(params=["mwand", "mwanctl"])
 def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the program defines; on a router, the library is called mwan."""
-    for name in list(filter(is_ours, sys.modules)):
-        monkeypatch.setitem(sys.modules, name[1:], sys.modules[name])
-    source = (FILES / str(request.param)).read_text()
-    imported = [line.split()[1] for line in source.splitlines() if line.startswith("from mwan")]
-    for name in imported:
-        monkeypatch.setitem(sys.modules, name, importlib.import_module(f"_{name}"))
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    return runpy.run_path(str(FILES / str(request.param)))
-
-
-def is_ours(name: str) -> bool:
-    return name == "_mwan" or name.startswith("_mwan.")
+    return programs.load(str(request.param), monkeypatch)
 
 
 def test_a_program_that_hangs_is_killed_and_named(program: dict[str, Any]) -> None:
