@@ -21,10 +21,13 @@ BACKEND ?= nftables
 # make bench: such as ARGS='failover --quick'
 ARGS ?=
 
+# make sanity: another ansible-core than .venv's, one of tools/cores.txt
+CORE ?=
+
 # make molecule
 SCENARIO ?= default
 
-STAGES := lint unit netns sanity molecule
+STAGES := lint docs unit netns sanity molecule
 
 .PHONY: help
 help: ## List the targets
@@ -35,7 +38,7 @@ demo: setup network ## Build a small Internet, run the playbook on the router in
 	@DEMO=$(DEMO) BACKEND=$(BACKEND) $(PYTHON) -m tests.lab.demo
 
 .PHONY: test
-test: setup ## Run all tests, in this order: lint unit netns sanity molecule (root)
+test: setup ## Run all tests, in this order: lint docs unit netns sanity molecule (root)
 	@for stage in $(STAGES); do \
 	    echo "=== $$stage"; \
 	    started=$$SECONDS; \
@@ -52,6 +55,7 @@ lint: setup linters ## Style, types, licences, changelog fragments
 	ansible-lint --nocolor -q
 	git ls-files -z --cached --others --exclude-standard '*.sh' .ci/run | xargs -0 shellcheck
 	antsibull-changelog lint
+	antsibull-docs lint-collection-docs --plugin-docs .
 	reuse lint --quiet || { reuse lint --lines; exit 1; }
 
 .PHONY: format
@@ -68,8 +72,9 @@ netns: setup network servers ## Tests against the real kernel in network namespa
 	$(PYTHON) -m pytest tests/netns --durations=10 $(ARGS)
 
 .PHONY: sanity
-sanity: setup linters ## ansible-test sanity
-	tools/sanity.sh $(ARGS)
+sanity: setup linters ## ansible-test sanity, with .venv's ansible-core or another: CORE=2.18
+	$(if $(CORE),tools/setup.sh core $(CORE))
+	CORE=$(CORE) tools/sanity.sh $(ARGS)
 
 .PHONY: molecule
 molecule: setup containers ## A molecule scenario in containers: SCENARIO=default (root)
@@ -107,6 +112,10 @@ rivals: # What the benchmarks measure beside our own
 containers: # What molecule takes
 	@tools/setup.sh containers
 
+.PHONY: docs
+docs: setup linters ## The site: guides, modules and the role, in docs/_build
+	tools/docs.sh
+
 .PHONY: build
 build: setup ## Build the collection's archive from the committed tree, in .cache/build
 	@tools/build.sh
@@ -116,6 +125,6 @@ update-constraints: setup ## Move what requirements-dev.txt needs in turn to its
 	@tools/update-constraints.sh
 
 .PHONY: clean
-clean: ## Remove what these targets made here: .venv, .cache and bytecode
-	rm -rf $(VENV) .cache .ansible .hypothesis tests/output
+clean: ## Remove what these targets made here: .venv, .cache, the site and bytecode
+	rm -rf $(VENV) .cache .ansible .hypothesis docs/_build tests/output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

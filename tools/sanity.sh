@@ -4,7 +4,9 @@
 #
 # Runs ansible-test sanity on what git would commit, with every Python from 3.9 on that this machine has.
 #
-# Usage: tools/sanity.sh [ansible-test sanity arguments, such as --test pylint]
+# Usage: [CORE=2.18] tools/sanity.sh [ansible-test sanity arguments, such as --test pylint]
+#
+# CORE is another ansible-core than .venv's, one of those in tools/cores.txt.
 #
 # ansible-test insists on a checkout at .../ansible_collections/multiwan/linux that is no symbolic link, so it gets a
 # copy. It keeps its virtual environments in the home directory, so it gets one of those too.
@@ -12,7 +14,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly venv="$PWD/.venv"
+venv="$PWD/.venv"
+[[ -z ${CORE:-} ]] || venv="$PWD/.cache/core/$CORE"
+readonly venv
 readonly home="$PWD/.cache/ansible-test"
 scratch="$(mktemp -d)"
 trap 'rm -rf "$scratch"' EXIT
@@ -33,10 +37,7 @@ readonly pip_chatter='^(Looking in|Processing|Collecting|Installing collected|Su
 
 # ansible-test asks git which files there are: a scratch repository that stages the copy answers.
 copy_tree() {
-    mkdir -p "$1"
-    git ls-files -z --cached --others --exclude-standard --deduplicate |
-        while IFS= read -rd '' file; do [[ ! -e $file && ! -L $file ]] || printf '%s\0' "$file"; done |
-        tar --create --null --files-from=- | tar --extract --directory="$1"
+    tools/export.sh "$1"
     git -C "$1" init --quiet
     git -C "$1" add --all
 }

@@ -4,9 +4,10 @@
 #
 # Installs what the tests and the demo need and this machine lacks. A second run finds everything and does nothing.
 #
-# Usage: tools/setup.sh venv | linters | promtool | network | servers | rivals | containers
+# Usage: tools/setup.sh venv | core VERSION | linters | promtool | network | servers | rivals | containers
 #   venv        .venv from requirements-dev.txt, with a Python that Ansible supports, and what building it takes;
 #               .cache/collections, where Ansible finds this checkout as multiwan.linux
+#   core 2.18   .cache/core/2.18, another ansible-core than .venv has, from tools/cores.txt
 #   linters     what make lint runs beside that
 #   promtool    .cache/promtool, which checks docs/monitoring
 #   network     what the lab's network namespaces and the router in them use
@@ -22,6 +23,7 @@ export PATH="$PATH:/usr/sbin:/sbin"
 
 readonly venv=.venv
 readonly oldest_python=11 # 3.11: the oldest that ansible-core 2.19 runs on
+readonly pip_options=(--disable-pip-version-check --progress-bar off)
 
 main() {
     case "${1:-}" in
@@ -29,6 +31,7 @@ main() {
             make_venv
             link_collection
             ;;
+        core) make_core_venv "${2:?which ansible-core?}" ;;
         linters) need_commands git shellcheck ;;
         promtool) provide_promtool ;;
         network) need_commands ip nft iptables conntrack sysctl ;;
@@ -58,8 +61,25 @@ make_venv() {
     has_headers "$python" || install_headers "$python"
     echo "setup: $venv from requirements-dev.txt, $("$python" --version)"
     quietly "$python" -m venv --clear $venv
-    quietly $venv/bin/python -m pip install --disable-pip-version-check --progress-bar off -r requirements-dev.txt
+    quietly $venv/bin/python -m pip install "${pip_options[@]}" -r requirements-dev.txt
     echo "$stamp" >$venv/.requirements
+}
+
+make_core_venv() {
+    local core="$1" oldest=$oldest_python target=".cache/core/$1" pin python stamp
+    pin="$(grep "^ansible-core==${core//./\\.}\\." tools/cores.txt)" || fail "tools/cores.txt has no ansible-core $core"
+    stamp="$PWD $pin $(sha256sum <constraints.txt)"
+    if [[ "$(cat "$target/.requirements" 2>/dev/null)" == "$stamp" ]] && "$target/bin/python" -c ''; then
+        return
+    fi
+    ((${core#2.} < 20)) || oldest=12
+    python="$(find_python $oldest)" || fail "ansible-core $core needs Python 3.$oldest or newer, and there is none"
+    echo "setup: $target with $pin, $("$python" --version)"
+    quietly "$python" -m venv --clear "$target"
+    # ansible-core 2.18 wants another resolvelib than .venv has
+    grep --invert-match '^resolvelib==' constraints.txt >"$target/constraints.txt"
+    quietly "$target/bin/python" -m pip install "${pip_options[@]}" -c "$target/constraints.txt" "$pin"
+    echo "$stamp" >"$target/.requirements"
 }
 
 link_collection() {
@@ -68,10 +88,12 @@ link_collection() {
 }
 
 # The system's own python3 comes first: its headers and its venv module are the ones most likely to be there.
+# Argument: the oldest minor version of Python 3 that does.
 find_python() {
-    local name
-    for name in python3 /usr/bin/python3 python3.13 python3.12 python3.11 python3.14; do
-        if is_usable "$name"; then
+    local oldest="${1:-$oldest_python}" name
+    for name in python3 /usr/bin/python3 python3.13 python3.12 python3.11 python3.14 \
+        "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python; do
+        if is_usable "$name" "$oldest"; then
             command -v "$name"
             return
         fi
@@ -81,7 +103,7 @@ find_python() {
 
 # Runs it: a name on the PATH may be a pyenv shim without a Python behind it, and Debian's python3 may lack ensurepip.
 is_usable() {
-    "$1" -c "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, $oldest_python))" 2>/dev/null
+    "$1" -c "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, $2))" 2>/dev/null
 }
 
 # python-iptables is built from source.
