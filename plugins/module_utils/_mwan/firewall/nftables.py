@@ -18,7 +18,7 @@ from .nftables_text import COUNTER, TABLE, Means
 
 __all__ = ["TABLE", "Nftables", "Runner", "render"]
 
-SBIN = ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
+SBIN = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 # is there where the kernel was built with IPsec (net/xfrm/xfrm_sysctl.c); without it, matching it is refused
 XFRM = "/proc/sys/net/core/xfrm_acq_expires"
 # systemd's hybrid layout: control groups of version 2 beside those of version 1 (cgroups(7))
@@ -75,6 +75,10 @@ class Nftables:
 
     def replace(self, firewall: Firewall) -> None:
         self._load(transaction(contents(firewall, self._means), self.listing()))
+
+    def install(self, firewall: Firewall) -> None:
+        """Load it where there is nothing of ours."""
+        self._load(self.render(firewall))
 
     def remove(self) -> None:
         if self._nft:

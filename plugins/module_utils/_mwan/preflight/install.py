@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How what is missing comes onto the host: nothing to do, packages of the distribution, or a virtual environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from .facts import IPTABLES, NONE, PACKAGES, PYROUTE2, VENV, Asked, Facts, Os
+
+
+class Names(NamedTuple):
+    """How a family of distributions calls what we need; '' where it has none, or has it with Python."""
+
+    pyroute2: str
+    nft: str
+    iptc: str
+    iptables: str
+    venv: str
+
+
+NAMES = {
+    "debian": Names("python3-pyroute2", "nftables", "python3-iptables", "iptables", "python3-venv"),
+    "rhel": Names("python3-pyroute2", "nftables", "", "iptables-legacy", ""),
+    "fedora": Names("python3-pyroute2", "nftables", "", "iptables-legacy", ""),
+    "suse": Names("python3-pyroute2", "nftables", "", "iptables", ""),
+    "arch": Names("python-pyroute2", "nftables", "", "iptables-legacy", ""),
+    "alpine": Names("py3-pyroute2", "nftables", "", "iptables-legacy", ""),
+}
+USUAL = NAMES["debian"]._replace(iptables="iptables", venv="")
+# the first release of each distribution whose pyroute2 is PYROUTE2 or newer; that of EL is in EPEL
+NEW_ENOUGH = {"debian": (12,), "ubuntu": (24, 4), "rhel": (9,), "fedora": (38,)}
+# rebuilds and relatives count as what they are made of only where they share its numbers
+NUMBERED_AS = {"rhel": "rhel", "centos": "rhel", "rocky": "rhel", "almalinux": "rhel", "ol": "rhel"}
+
+
+class Install(NamedTuple):
+    """`how` is what has to be done (none, packages, venv), `packages` what has to be installed for it."""
+
+    how: str
+    packages: tuple[str, ...]
+
+
+def decide(asked: Asked, facts: Facts) -> Install:
+    how = _how(asked, facts)
+    return Install(how, () if how == NONE else tuple(_packages(how, facts)))
+
+
+def missing(facts: Facts) -> list[str]:
+    """What is needed and not there."""
+    needed = {"pyroute2": has_pyroute2(facts)}
+    if facts.backend == IPTABLES:
+        needed.update({"python-iptables": facts.python.iptc is not None, IPTABLES: "iptables-legacy" in facts.programs})
+    else:
+        needed["nft"] = "nft" in facts.programs
+    return [name for name, found in needed.items() if not found]
+
+
+def has_pyroute2(facts: Facts) -> bool:
+    """What nothing tells the release of is let pass: it is the distribution's, and loads."""
+    release = facts.python.pyroute2
+    return release == "" or (release is not None and numbers(release) >= PYROUTE2)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """The leading numbers of a version."""
+    found = re.match(r"\d+(?:\.\d+)*", text)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()
+
+
+def _how(asked: Asked, facts: Facts) -> str:
+    if asked.install in (NONE, VENV):
+        return asked.install
+    if not missing(facts):
+        return NONE
+    return PACKAGES if asked.install == PACKAGES or _has_packages(facts) else VENV
+
+
+def _has_packages(facts: Facts) -> bool:
+    """Whether the distribution has all that is missing, and new enough; of an unknown one that is presumed."""
+    if facts.backend == IPTABLES and facts.python.iptc is None and not _names(facts.os).iptc:
+        return False
+    if has_pyroute2(facts):
+        return True
+    name = NUMBERED_AS.get(facts.os.id, facts.os.id)
+    if name == "rhel" and not facts.epel:
+        return False
+    first = NEW_ENOUGH.get(name)
+    version = numbers(facts.os.version_id)
+    return first is None or not version or version >= first
+
+
+def _names(os: Os) -> Names:
+    return next((NAMES[family] for family in os.families if family in NAMES), USUAL)
+
+
+def _packages(how: str, facts: Facts) -> Iterator[str]:
+    names = _names(facts.os)
+    if how == VENV:
+        yield from [names.venv] * (not facts.python.venv and bool(names.venv))
+    elif not has_pyroute2(facts):
+        yield names.pyroute2
+    if facts.backend != IPTABLES:
+        yield from [names.nft] * ("nft" not in facts.programs)
+        return
+    if how != VENV and facts.python.iptc is None:
+        yield names.iptc or "python3-iptables"
+    yield from [names.iptables] * ("iptables-legacy" not in facts.programs)

@@ -1,0 +1,187 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Other software that manages networks or firewalls on the same host, and how it leaves ours alone."""
+
+from __future__ import annotations
+
+import re
+
+from .configs import Filter, assignments, effective, mapping, switched, sysctls
+from .facts import IPTABLES, Asked, Facts
+from .findings import HOST, WARNING, Check, Told
+from .install import numbers
+
+SYSTEMD = ("/etc", "/run", "/usr/local/lib", "/usr/lib")
+SYSCTLS = ("/usr/lib/sysctl.d/*.conf", "/run/sysctl.d/*.conf", "/etc/sysctl.d/*.conf", "/etc/sysctl.conf")
+# from this release on, NetworkManager leaves routes alone whose protocol is none of its own
+IGNORES_PROTOCOLS = (1, 36)
+
+
+def _networkd(_asked: Asked, facts: Facts) -> Told | None:
+    """systemd-networkd deletes rules (since 249 it can be told not to) and routes (246) that it did not make.
+
+    It does so when it starts, and when a link is configured anew.
+    """
+    if "systemd-networkd.service" not in facts.units:
+        return None
+    network = assignments(effective(facts.texts, "networkd", SYSTEMD), "Network")
+    settings = ("ManageForeignRoutingPolicyRules", "ManageForeignRoutes")
+    lacking = [f"{name}=no" for name in settings if switched(network.get(name), True)]
+    if not lacking:
+        return None
+    return Told(
+        "systemd-networkd deletes rules and routes of others whenever it is restarted or configures a link anew; "
+        "until the prober has put them back, connections go astray",
+        "Write [Network] and below it {} to /etc/systemd/networkd.conf.d/mwan.conf, one setting a line, and restart "
+        "systemd-networkd".format(" and ".join(lacking)),
+    )
+
+
+def _network_manager(_asked: Asked, facts: Facts) -> Told | None:
+    version = numbers(facts.network_manager)
+    if "NetworkManager.service" not in facts.units or not version or version >= IGNORES_PROTOCOLS:
+        return None
+    return Told(
+        f"NetworkManager {facts.network_manager} may delete routes of others on the devices it manages",
+        "Use 1.36 or newer, or leave ipv4.route-table of the links' profiles at 0",
+    )
+
+
+def _firewalld_ipv6(_asked: Asked, facts: Facts) -> Told | None:
+    settings = _firewalld(facts)
+    word = settings.get("IPv6_rpfilter", "yes").lower()
+    if "firewalld.service" not in facts.units or not facts.ipv6 or not (word == "strict" or switched(word, False)):
+        return None
+    return Told(
+        "IPv6_rpfilter of firewalld drops IPv6 packets that come in by another uplink than their answer would leave by",
+        "Set IPv6_rpfilter=loose (firewalld 2.1 and older: no) in /etc/firewalld/firewalld.conf, then firewall-cmd "
+        "--reload",
+    )
+
+
+def _firewalld_forward(_asked: Asked, facts: Facts) -> Told | None:
+    """It refuses what is forwarded between zones but by a policy, a zone that accepts all, or one that masquerades."""
+    zones = list(facts.files("/etc/firewalld/zones/*.xml"))
+    policies = list(facts.files("/etc/firewalld/policies/*.xml"))
+    used = any("<interface " in zone or "<source " in zone for zone in zones)
+    allowed = any(re.search(r'target="ACCEPT"|<masquerade\b', text) for text in (*zones, *policies))
+    if "firewalld.service" not in facts.units or not used or allowed:
+        return None
+    return Told(
+        "firewalld refuses what is forwarded from one of its zones to another",
+        "Allow it by a policy: firewall-cmd --permanent --new-policy lan_out; for the options "
+        "--add-ingress-zone=LAN-ZONE, --add-egress-zone=LINK-ZONE and --set-target=ACCEPT: firewall-cmd --permanent "
+        "--policy lan_out OPTION; firewall-cmd --reload",
+    )
+
+
+def _firewalld_iptables(_asked: Asked, facts: Facts) -> Told | None:
+    legacy = _firewalld(facts).get("FirewallBackend", "nftables").lower() == IPTABLES
+    if "firewalld.service" not in facts.units or facts.backend != IPTABLES or not legacy:
+        return None
+    return Told(
+        "firewalld flushes all chains of iptables, ours too, when it is reloaded; the prober puts them back within "
+        "some seconds",
+        "Use mwan_firewall_backend: nftables, or set FirewallBackend=nftables in /etc/firewalld/firewalld.conf",
+    )
+
+
+def _firewalld(facts: Facts) -> dict[str, str]:
+    return assignments(facts.files("/etc/firewalld/firewalld.conf"))
+
+
+def _ufw_forward(_asked: Asked, facts: Facts) -> Told | None:
+    if not _ufw_enabled(facts):
+        return None
+    policy = assignments(facts.files("/etc/default/ufw")).get("DEFAULT_FORWARD_POLICY", "DROP")
+    routed = any(re.search(r"^-A ufw-user-forward .*-j ACCEPT", text, re.M) for text in facts.files("/etc/ufw/*.rules"))
+    if policy.upper() == "ACCEPT" or routed:
+        return None
+    return Told(
+        "ufw drops what is forwarded",
+        "Allow it by route rules, such as: ufw route allow in on lan0; or set "
+        'DEFAULT_FORWARD_POLICY="ACCEPT" in /etc/default/ufw, then ufw reload',
+    )
+
+
+def _ufw_rp_filter(_asked: Asked, facts: Facts) -> Told | None:
+    settings = sysctls(facts.files("/etc/ufw/sysctl.conf"))
+    if not _ufw_enabled(facts) or settings.get("net.ipv4.conf.all.rp_filter") != "1":
+        return None
+    return Told(
+        "ufw switches strict reverse-path filtering on for all devices whenever it starts",
+        "Take net/ipv4/conf/all/rp_filter and net/ipv4/conf/default/rp_filter out of /etc/ufw/sysctl.conf",
+    )
+
+
+def _ufw_enabled(facts: Facts) -> bool:
+    return switched(assignments(facts.files("/etc/ufw/ufw.conf")).get("ENABLED"), False)
+
+
+def _docker(_asked: Asked, facts: Facts) -> Told | None:
+    """It sets the policy of FORWARD to DROP where it is what switches forwarding on, as after a boot.
+
+    `ip-forward-no-drop` is an option since release 28; with its nftables backend (29) it leaves forwarding alone.
+    """
+    if "docker.service" not in facts.units:
+        return None
+    options = mapping(next(facts.files("/etc/docker/daemon.json"), ""))
+    harmless = options.get("ip-forward-no-drop") or options.get("ip-forward") is False
+    if harmless or options.get("iptables") is False or options.get("firewall-backend") == "nftables":
+        return None
+    chains = Filter(facts.filter)
+    forwards = sysctls(facts.files(*SYSCTLS)).get("net.ipv4.ip_forward") == "1"
+    if chains.accepts("DOCKER-USER") or (forwards and not chains.drops("FORWARD")):
+        return None
+    return Told(
+        "docker drops what is forwarded and not its own: it sets the policy of FORWARD to that where it switches "
+        "forwarding on, as after a boot",
+        'Set "ip-forward-no-drop": true in /etc/docker/daemon.json (docker 28 and newer), or accept in its chain what '
+        "you forward: iptables -I DOCKER-USER -i lan0 -j ACCEPT; iptables -I DOCKER-USER -m conntrack --ctstate "
+        "ESTABLISHED,RELATED -j ACCEPT",
+    )
+
+
+def _iptables_variant(_asked: Asked, facts: Facts) -> Told | None:
+    if facts.backend != IPTABLES or not facts.iptables_by_nft:
+        return None
+    return Told(
+        "rules of iptables are in nftables here (iptables-nft), and ours would be in legacy iptables: packets pass "
+        "both, and neither shows the other",
+        "Use mwan_firewall_backend: nftables; to look at our rules, use iptables-legacy",
+    )
+
+
+def _balancers(_asked: Asked, facts: Facts) -> Told | None:
+    """FireHOL's link-balancer deletes each rule that it does not know."""
+    found = [name for path, name in BALANCERS.items() if any(_says_something(text) for text in facts.files(path))]
+    if not found:
+        return None
+    return Told(
+        "{} manages routes and rules of several links here, too".format(" and ".join(found)),
+        "Let one of both do it: stop and disable the other, and remove its rules",
+    )
+
+
+def _says_something(text: str) -> bool:
+    return any(line.strip()[:1] not in ("", "#") for line in text.splitlines())
+
+
+BALANCERS = {
+    "/etc/firehol/link-balancer.conf": "FireHOL's link-balancer",
+    "/etc/shorewall/providers": "Shorewall (providers)",
+}
+CHECKS: tuple[Check, ...] = (
+    *HOST,
+    Check("networkd", WARNING, _networkd),
+    Check("network_manager", WARNING, _network_manager),
+    Check("firewalld_ipv6", WARNING, _firewalld_ipv6),
+    Check("firewalld_forward", WARNING, _firewalld_forward),
+    Check("firewalld_iptables", WARNING, _firewalld_iptables),
+    Check("ufw_forward", WARNING, _ufw_forward),
+    Check("ufw_rp_filter", WARNING, _ufw_rp_filter),
+    Check("docker", WARNING, _docker),
+    Check("iptables_variant", WARNING, _iptables_variant),
+    Check("balancer", WARNING, _balancers),
+)
