@@ -3,46 +3,75 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 # Print the name of the image the containers run, after making sure it is here.
 #
-# MOLECULE_IMAGE names an image to take instead (pulled where it is not here yet). It must hold systemd and what
-# packages.txt lists. Without it a minimal Debian is built from the distribution's packages and kept: the name carries a
-# hash of all that went into it, so a changed list gives a new image.
+#     image.sh SUITE
+#
+# MOLECULE_IMAGE names an image to take instead (pulled where it is not here yet); CONTRIBUTING.md says what it must hold.
+# Without it, a minimal SUITE (bookworm, trixie, jammy, noble) is built from the distribution's packages and kept: the
+# name carries a hash of all that went into it, so a changed list gives a new image, and the old one is removed.
 set -euo pipefail
 
+suite=$1
 shared=$(cd "$(dirname "$0")" && pwd)
-suite=bookworm
+
+main() {
+    if [ -n "${MOLECULE_IMAGE:-}" ]; then
+        pulled_image
+    else
+        built_image
+    fi
+}
 
 pulled_image() {
     podman image exists "$MOLECULE_IMAGE" || podman pull --quiet "$MOLECULE_IMAGE" >&2
     echo "$MOLECULE_IMAGE"
 }
 
-build_image() {
-    local image=$1 packages
-    packages=$(sed '/^#/d' "$shared/packages.txt" | paste --serial --delimiters=,)
-    # The services of the tests start where a scenario says so, not everywhere. ($1 in the hooks is mmdebstrap's.)
-    # shellcheck disable=SC2016
-    mmdebstrap --quiet --variant=minbase --include="$packages" \
-        --dpkgopt='path-exclude=/usr/share/doc/*' \
-        --dpkgopt='path-exclude=/usr/share/locale/*' \
-        --dpkgopt='path-exclude=/usr/share/man/*' \
-        --customize-hook='chroot "$1" systemctl disable nginx.service' \
-        --customize-hook='rm -f "$1/etc/nginx/sites-enabled/default"' \
-        "$suite" - | podman import --quiet - "$image" >&2
-}
-
 built_image() {
-    local image hash
-    hash=$(cat "$shared/packages.txt" "$shared/image.sh" | sha256sum | cut -c1-12)
-    image=localhost/mwan-molecule-$suite:$hash
+    local name=localhost/mwan-molecule-$suite hash
+    hash=$(cat "$shared"/{packages.txt,image.sh,customize-image.sh} | sha256sum | cut -c1-12)
     # Two scenarios may start at once; one of them builds.
     exec 9<"$0"
     flock 9
-    podman image exists "$image" || build_image "$image"
-    echo "$image"
+    podman image exists "$name:$hash" || {
+        build_image "$name:$hash"
+        podman images --quiet --filter "reference=$name" --filter "before=$name:$hash" |
+            xargs --no-run-if-empty podman rmi >/dev/null 2>&1 || true # one that is in use stays
+    }
+    echo "$name:$hash"
 }
 
-if [ -n "${MOLECULE_IMAGE:-}" ]; then
-    pulled_image
-else
-    built_image
-fi
+build_image() {
+    echo "molecule: building $1, which takes a minute" >&2
+    PACKAGES_ROUTER=$(packages router) PACKAGES_REPOSITORY=$(packages repository) \
+        mmdebstrap --quiet --variant=minbase --include="$(packages image)" \
+        --dpkgopt='path-exclude=/usr/share/doc/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --dpkgopt='path-exclude=/usr/share/man/*' \
+        --customize-hook="$shared/customize-image.sh" \
+        "$suite" - "$(mirror)" | podman import --quiet - "$1" >&2
+}
+
+# The packages of one section, joined by commas.
+packages() {
+    awk -v section="[$1]" '/^\[/ { wanted = $0 == section; next } wanted && !/^(#|$)/' "$shared/packages.txt" |
+        paste --serial --delimiters=,
+}
+
+mirror() {
+    case $suite in
+        jammy | noble) ubuntu_sources http://archive.ubuntu.com/ubuntu ;;
+        *) echo http://deb.debian.org/debian ;;
+    esac
+}
+
+# Debian has the key in a package of its own.
+ubuntu_sources() {
+    local key=/usr/share/keyrings/ubuntu-archive-keyring.gpg
+    [ -e $key ] || {
+        echo "molecule: $suite needs $key: apt-get install ubuntu-archive-keyring" >&2
+        exit 1
+    }
+    echo "deb [signed-by=$key] $1 $suite main universe"
+}
+
+main
