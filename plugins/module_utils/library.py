@@ -21,12 +21,13 @@ from . import _mwan
 from ._mwan import cgroup, flow, host, inspection
 from ._mwan.balance import helper
 from ._mwan.console import events, explain, reading, rules, tail
+from ._mwan.drill import course
 from ._mwan.service import main
 
 PACKAGE = "mwan"
 # how our directories are called: a digest, or a release that was being written when the machine stopped
 OURS = re.compile(r"[0-9a-f]{12}\Z|\.new-")
-ENTRY_POINTS = (cgroup, events, explain, flow, helper, host, inspection, main, reading, rules, tail)
+ENTRY_POINTS = (cgroup, course, events, explain, flow, helper, host, inspection, main, reading, rules, tail)
 
 
 class Release:

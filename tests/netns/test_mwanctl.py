@@ -257,7 +257,7 @@ def test_the_last_link_is_drained_by_force_only(managed: Topology) -> None:
 
 
 COMPLETIONS = [
-    ("mwanctl dr", {"drain"}),
+    ("mwanctl dra", {"drain"}),
     ("mwanctl drain ", {"isp_a", "isp_b"}),
     ("mwanctl undrain isp_", {"isp_a", "isp_b"}),
     ("mwanctl drain --force isp_a", {"isp_a"}),
@@ -265,7 +265,7 @@ COMPLETIONS = [
     ("mwanctl explain --to 7.7.7.7 --down isp_b", {"isp_b"}),
     ("mwanctl explain --pro", {"--protocol"}),
     ("mwanctl explain --in wan", {"wan1", "wan2"}),
-    ("mwanctl status --", {"--watch", "--check", "--json", "--help"}),
+    ("mwanctl status --", {"--watch", "--check", "--drift", "--json", "--help"}),
     ("mwanctl use isp_a ", {"--", "--json", "--help"}),
     ("mwanctl use isp_a -- nsente", {"nsenter"}),
     ("mwanctl use isp_a -- cat /etc/passw", {"/etc/passwd"}),

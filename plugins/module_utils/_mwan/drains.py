@@ -15,8 +15,8 @@ from .ports import Router
 from .shares import spreads
 
 
-def drain(router: Router, name: str, why: str, since: str, force: bool = False) -> bool:
-    """Remember that the link takes no new connections; whether that is news.
+def drain(router: Router, name: str, why: str, since: str, force: bool = False, check: bool = False) -> bool:
+    """Remember that the link takes no new connections; whether that is news. With `check` nothing is written.
 
     `since` is an ISO time. Raises InputError for an unknown link, and without `force` for the last link of a policy.
     The caller converges: the routes follow what is remembered.
@@ -29,18 +29,20 @@ def drain(router: Router, name: str, why: str, since: str, force: bool = False) 
         if known is None and not force:
             _check_others(router, document, name)
         entry = {"since": since, "why": why} if known is None else {**known, "why": why or known.get("why", "")}
-        store.save_drained(router.files, {**drained, name: entry})
+        if not check:
+            store.save_drained(router.files, {**drained, name: entry})
         return known is None
 
 
-def undrain(router: Router, name: str) -> bool:
+def undrain(router: Router, name: str, check: bool = False) -> bool:
     """Forget that; whether it was so. A link that is declared no more may be given back, too."""
     with nullcontext() if router.lock is None else router.lock():
         drained = store.load_drained(router.files)
         if name not in drained:
             check_link(store.load_document(router.files), "link", name)
             return False
-        store.save_drained(router.files, {link: entry for link, entry in drained.items() if link != name})
+        if not check:
+            store.save_drained(router.files, {link: entry for link, entry in drained.items() if link != name})
         return True
 
 
@@ -54,14 +56,19 @@ def check_link(document: Document, option: str, name: str) -> None:
 
 def _check_others(router: Router, document: Document, name: str) -> None:
     """Refuse where a policy that has a way out now would have none."""
-    facts, health = router.facts(document), store.load_health(router.files)
-    before = spreads(document, compile_state(document, facts, health), facts)
-    after = spreads(document, compile_state(document, facts, health.drained([name])), facts)
-    stranded = [policy for policy, spread in after.items() if before[policy].shares and not spread.shares]
-    if stranded:
+    found = stranded(router, document, name)
+    if found:
         raise InputError(
             "link",
             name,
-            "is the last that takes new connections of {}".format(", ".join(stranded)),
+            "is the last that takes new connections of {}".format(", ".join(found)),
             "See with 'mwanctl status' why the others take none and bring one back first, or give --force",
         )
+
+
+def stranded(router: Router, document: Document, name: str) -> list[str]:
+    """The policies that have a way out now, and would have none without the link."""
+    facts, health = router.facts(document), store.load_health(router.files)
+    before = spreads(document, compile_state(document, facts, health), facts)
+    after = spreads(document, compile_state(document, facts, health.drained([name])), facts)
+    return [policy for policy, spread in after.items() if before[policy].shares and not spread.shares]

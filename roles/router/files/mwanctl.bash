@@ -4,13 +4,13 @@
 
 _mwanctl() {
     local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} word
-    local commands="status events explain drain undrain failback use diff check-config restore rules show links"
+    local commands="status events explain drain undrain failback drill use diff check-config restore rules show links"
     local -A options=(
-        [status]="--watch --check" [events]="--number --follow --link"
+        [status]="--watch --check --drift" [events]="--number --follow --link"
         [explain]="--to --from --in --protocol --port --source-port --dscp --mark --mac --local --user --group --cgroup
             --at --down"
-        [drain]="--why --force"
-        [undrain]="" [failback]="" [use]="--" [diff]="" [check-config]="" [restore]="" [rules]="" [show]="" [links]=""
+        [drain]="--why --force --dry-run" [drill]="--seconds --wait --spare --force --dry-run"
+        [undrain]="--dry-run" [failback]="" [use]="--" [diff]="" [check-config]="" [restore]="" [rules]="" [show]="" [links]=""
     )
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
@@ -31,7 +31,8 @@ _mwanctl() {
         done
     fi
     case $command:$before in
-        events:--link | explain:--down | drain:drain | undrain:undrain | failback:failback | use:use | drain:--force)
+        events:--link | explain:--down | drain:drain | undrain:undrain | failback:failback | drill:drill | use:use | \
+            drain:--force)
             mapfile -t COMPREPLY < <(compgen -W "$(mwanctl links 2>/dev/null)" -- "$current") ;;
         explain:--in)
             mapfile -t COMPREPLY < <(compgen -W "$(cd /sys/class/net 2>/dev/null && echo *)" -- "$current") ;;
@@ -42,7 +43,8 @@ _mwanctl() {
         explain:--group)
             mapfile -t COMPREPLY < <(compgen -g -- "$current") ;;
         explain:--to | explain:--from | explain:--port | explain:--source-port | explain:--dscp | explain:--mark) ;;
-        explain:--mac | explain:--cgroup | explain:--at | drain:--why | events:--number) ;;
+        explain:--mac | explain:--cgroup | explain:--at | drain:--why | events:--number | drill:--seconds | drill:--wait | \
+            drill:--spare) ;;
         check-config:check-config)
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;

@@ -30,10 +30,15 @@ def _event(line: str) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
+def moment(event: Mapping[str, Any]) -> float | None:
+    """Seconds since the epoch."""
+    return words.moment(event.get("time"))
+
+
 def line(event: Mapping[str, Any]) -> str:
     """When, which link, what became of it, why, and how long it had been otherwise."""
     subject = event.get("link") or str(event.get("event") or "").replace("_", " ")
-    parts = [words.local_time(words.moment(event.get("time"))), str(subject).ljust(LINK_WIDTH), _change(event)]
+    parts = [words.local_time(moment(event)), str(subject).ljust(LINK_WIDTH), _change(event)]
     if event.get("reason"):
         parts.append(" ".join(str(event["reason"]).split()))
     if event.get("duration") is not None and event.get("before") not in (None, "unknown"):

@@ -240,7 +240,15 @@ def _notes(status: Mapping[str, Any], now: float) -> Iterator[str]:
         yield f"The router could not be brought to what is declared: {prober['stuck']}"
         yield "Shares and policies are shown as they should be; what the kernel does may differ (see `mwanctl diff`)."
     yield from _of_helper(status["balance"] or {"running": True})
+    yield from _of_drift(status)
     yield from (f"warning: {warning}" for warning in status["warnings"])
+
+
+def _of_drift(status: Mapping[str, Any]) -> Iterator[str]:
+    """What of the router was found not to be as it should, where somebody has looked."""
+    count = len(status.get("drift") or ())
+    if count:
+        yield f"{count} difference{'' if count == 1 else 's'} from what is declared (see `mwanctl diff`)"
 
 
 def _of_helper(balance: Mapping[str, Any]) -> Iterator[str]:
@@ -334,6 +342,7 @@ def _troubles(status: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} {link['reason']}"
     if status["prober"]["problem"]:
         yield f"the stored configuration cannot be used: {status['prober']['problem']}"
+    yield from _of_drift(status)
 
 
 def _serving(links: Mapping[str, Mapping[str, Any]]) -> int:
