@@ -41,6 +41,12 @@ def container(name: str) -> Host:
     return testinfra.get_host(f"podman://{os.environ['MWAN_MOLECULE_PREFIX']}-{name}")
 
 
+def process(name: str) -> int:
+    """The first process of a container, as the machine counts it: the holder of its namespaces."""
+    command = ["podman", "inspect", "--format", "{{ .State.Pid }}", f"{os.environ['MWAN_MOLECULE_PREFIX']}-{name}"]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 def run(name: str, command: str, *arguments: str) -> str:
     """Standard output of a shell command in a container; each `%s` of it takes one argument, quoted.
 
