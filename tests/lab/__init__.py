@@ -10,8 +10,9 @@ clients    LAN clients that go on whatever happens, and what each saw of an outa
 impair     what goes wrong on a link
 ansible    how a router is configured
 console    how it is operated
+guides     what the pages of the documentation tell people to write and to run
 hostguard  the proof that the machine was left alone
 helpers    what runs inside the hosts
 
-Standard library only (`ansible` starts ansible-core); needs root, iproute2, nftables and util-linux.
+Standard library only, but for `guides`, which reads YAML (`ansible` starts ansible-core); needs root, iproute2, nftables and util-linux.
 """

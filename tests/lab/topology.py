@@ -207,6 +207,20 @@ def point_to_point(clients: int = 1, weights: Sequence[int] = (1, 1)) -> Topolog
     return _build("point-to-point", lambda topology: _dialled(topology, lines), clients)
 
 
+def dsl_and_cable(clients: int = 1) -> Topology:
+    """dsl on ppp0 (11.1.1.1, a tun device) and cable on wan2 (6.6.6.6/24, a default route from DHCP via 6.6.6.1)."""
+    dsl, cable = Line("dsl", "ppp0", "11.1.1.1", "11.1.1.254"), Line("cable", "wan2", "6.6.6.6", "6.6.6.1")
+
+    def lines(topology: Topology) -> None:
+        _dialled(topology, [dsl])
+        _cable(topology, cable, _isp(topology, cable.name, 2), "cust")
+
+    topology = _build("dsl-and-cable", lines, clients)
+    topology.router.ip("route add default via 6.6.6.1 dev wan2 proto dhcp src 6.6.6.6 metric 200")
+    learned(topology.variables)
+    return topology
+
+
 def _build(name: str, uplinks: Callable[[Topology], None], clients: int) -> Topology:
     lab = Lab(name)
     try:

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+"""The guides as they are written: what they declare is taken out of them, and does what they promise."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lab import guides, impair, topology
+from lab.balance import about, counted, counting
+from lab.console import ctl
+from lab.doors import Doors, knock, neighbour, tcp, udp
+from lab.engine import Engine
+from lab.state import snapshot
+from lab.topology import LAN_ROUTER, Topology
+from lab.traffic import AccessLogServer, fetch_many
+from lab.watched import watched
+
+A, B = "5.5.5.5", "6.6.6.6"
+CLIENT, WEB, MAIL = "192.168.101.1", "192.168.101.10", "192.168.101.11"
+FRIEND = "7.7.7.70"
+SOON = 5.0
+
+
+def typed(page: str, word: str) -> str:
+    """The one line of a page to type that has this word."""
+    lines = [line for block in guides.command_blocks(guides.CHECKOUT / "docs" / page) for line in block if word in line]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def indented(page: str, first: str) -> str:
+    """The block of a page that begins with this line."""
+    blocks = guides.command_blocks(guides.CHECKOUT / "docs" / page)
+    return next("\n".join(lines) for lines in blocks if lines[0].startswith(first))
+
+
+def test_quick_start(two_links: Topology) -> None:
+    """The plan first; then both links by weight; a drained link, a pulled cable; and the way back of step 4."""
+    net = two_links
+    net.variables = guides.declared("quickstart.md", "2. Write it down")
+    before = snapshot(net.router)
+    with Engine(net) as engine:
+        planned = engine.apply(check=True)
+        assert planned.has("mwan_balanced", "nexthop via 5.5.5.1 dev wan1 weight 3")
+        assert snapshot(net.router) == before
+    with watched(net) as prober:
+        fetched = fetch_many(net.client, 200)
+        assert (about(fetched.sources, {A: 3, B: 1}), fetched.failures) == (True, [])
+        for command in ("mwanctl status", "mwanctl diff", "mwanctl explain"):
+            ctl(net.router, *typed("quickstart.md", command).split()[1:])
+        ctl(net.router, "drain", "isp_b")
+        assert set(fetch_many(net.client, 30).sources) == {A}
+        ctl(net.router, "undrain", "isp_b")
+        prober.wait_settled()
+        with impair.cable_pulled(net, "isp_b"):
+            fetched = fetch_many(net.client, 30)
+            assert (set(fetched.sources), fetched.failures) == ({A}, [])
+        prober.stop()
+        net.router.run(undoing())
+    after = snapshot(net.router)
+    assert [after[kind] for kind in ("rules", "nftables")] == [before[kind] for kind in ("rules", "nftables")]
+    assert " proto mwan" not in after["routes"] + after["rules"]
+
+
+def undoing() -> str:
+    """What the router does when nobody calls it off; the service is the prober's, which the test has ended."""
+    script = re.fullmatch(r"systemd-run .* /bin/sh -c '(.*)'", typed("quickstart.md", "--on-active"))
+    assert script
+    service, *rest = script[1].split("; ")
+    assert service == "systemctl disable --now mwan"
+    return "; ".join(rest)
+
+
+@pytest.fixture
+def dsl_and_cable() -> Iterator[Topology]:
+    if not Path("/dev/net/tun").exists():
+        pytest.skip("no /dev/net/tun")
+    with topology.dsl_and_cable() as built:
+        yield built
+
+
+def test_pppoe_and_dhcp(dsl_and_cable: Topology) -> None:
+    """Both are used; segments fit the line; hung up and dialled with another address; a lease with another gateway."""
+    net, sources = dsl_and_cable, {"11.1.1.1": 2, B: 5}
+    net.variables = guides.declared("dynamic-links.md", "A PPPoE line and a cable modem")
+    net.router.nft(indented("dynamic-links.md", "table inet mss"))
+    fitting = "tcp flags syn tcp option maxseg size 1452"
+    counting(net.uplinks["dsl"].provider, "fitting", "prerouting", f"iifname cust {fitting}")
+    with watched(net) as prober:
+        fetched = fetch_many(net.client, 150)
+        assert (about(fetched.sources, sources), fetched.failures) == (True, [])
+        assert counted(net.uplinks["dsl"].provider, "fitting") == fetched.sources["11.1.1.1"]
+        line = impair.hung_up(net, "dsl")
+        prober.wait_for("dsl", "down", SOON)
+        prober.wait_settled()
+        assert set(fetch_many(net.client, 30).sources) == {B}
+        impair.lease_changed(net, "dsl", "11.1.1.33", "11.1.1.250")
+        line.undo()
+        impair.lease_changed(net, "cable", "6.6.6.77", "6.6.6.2")
+        for link in net.uplinks:
+            prober.wait_for(link, "up")
+        prober.wait_settled()
+        fetched = fetch_many(net.client, 100)
+        assert (set(fetched.sources), fetched.failures) == ({"11.1.1.33", "6.6.6.77"}, [])
+        assert net.spoofed() == 0
+    assert "via 6.6.6.2 dev wan2" in net.router.ip("route show table mwan_cable")
+
+
+def test_two_routers_on_one_segment(existing_routers: Topology, backend: str) -> None:
+    """Both are used; each answers what came in through it; a dead one is found without the word of a carrier."""
+    net = existing_routers
+    net.variables = guides.declared("shared-segment.md", "Configuration")
+    with watched(net, backend) as prober, AccessLogServer(net.router, 81):
+        fetched = fetch_many(net.client, 100)
+        assert (about(fetched.sources, {A: 1, B: 1}), fetched.failures) == (True, [])
+        inbound = fetch_many(net.server, 60, [A, B], sources=[FRIEND], port=81)
+        assert (dict(inbound.sources), inbound.failures) == ({FRIEND: 60}, [])
+        with impair.gateway_dead(net, "router1"):
+            prober.wait_for("router1", "down", SOON)
+            prober.wait_settled()
+            assert dict(fetch_many(net.client, 30).sources) == {B: 30}
+    assert net.spoofed() == 0
+
+
+def test_servers_behind_both_links(two_links: Topology, backend: str) -> None:
+    """Reached by both entrances, also from inside; mail leaves by one link, and by the other when that one is down."""
+    net = two_links
+    net.variables = guides.declared("servers.md", "Configuration")
+    hosts = neighbour(net, WEB, MAIL)
+    with (
+        watched(net, backend) as prober,
+        Doors(hosts, [WEB, MAIL], [25, 80, 443]),
+        Doors(net.server, ["7.7.7.7"], [25]),
+        AccessLogServer(net.router, 81),
+    ):
+        for entrance in (A, B):
+            asked = [tcp(entrance, 80, FRIEND), tcp(entrance, 443, FRIEND), udp(entrance, 443, FRIEND)]
+            assert knock(net.server, *asked) == [f"{FRIEND} {WEB}:{port}" for port in (80, 443, 443)]
+            assert knock(net.server, tcp(entrance, 25, FRIEND)) == [f"{FRIEND} {MAIL}:25"]
+            assert knock(net.client, tcp(entrance, 80)) == [f"{LAN_ROUTER} {WEB}:80"], "hairpin"
+        inbound = fetch_many(net.server, 40, [A, B], sources=[FRIEND], port=81)
+        assert (dict(inbound.sources), inbound.failures) == ({FRIEND: 40}, []), "a service of the router"
+        mail = [tcp("7.7.7.7", 25, MAIL)] * 20
+        assert set(knock(hosts, *mail)) == {f"{A} 7.7.7.7:25"}
+        with impair.black_hole(net, "isp_a"):
+            prober.wait_for("isp_a", "down", SOON)
+            prober.wait_settled()
+            assert set(knock(hosts, *mail)) == {f"{B} 7.7.7.7:25"}
+            assert knock(net.server, tcp(B, 80, FRIEND)) == [f"{FRIEND} {WEB}:80"]
+        assert net.spoofed() == 0
