@@ -14,5 +14,6 @@ guides     what the pages of the documentation tell people to write and to run
 hostguard  the proof that the machine was left alone
 helpers    what runs inside the hosts
 
-Standard library only, but for `guides`, which reads YAML (`ansible` starts ansible-core); needs root, iproute2, nftables and util-linux.
+Standard library only, but for `guides`, which reads YAML, and `ansible`, which starts ansible-core; needs root,
+iproute2, nftables and util-linux.
 """
