@@ -151,3 +151,23 @@ def test_foreign_bits_of_both_marks_survive(two_links: Topology, backend: str) -
     assert counted(net.router, "connection_bits") == packets
     assert counted(net.router, "packet_bits") == packets
     assert counted(net.router, "pinned") == packets
+
+
+WG_QUICK = """table ip wg-quick-wg0 {
+  chain premangle { type filter hook prerouting priority -150; meta l4proto udp meta mark set ct mark; }
+  chain postmangle {
+    type filter hook postrouting priority -150; meta l4proto udp mark 0x10000 ct mark set meta mark;
+  }
+}"""
+
+
+def test_rules_hold_where_wg_quick_sets_the_mark_of_all_udp(two_links: Topology) -> None:
+    """As it does for a tunnel that takes everything; it was there before us."""
+    net = two_links
+    net.router.nft(WG_QUICK)
+    for device in ("wan1", "wan2"):
+        counting(net.router, device, "postrouting", f"oifname {device} udp dport 5060", priority=150)
+    with Engine(net, "nftables") as engine:
+        engine.settle(mwan_rules=[{"name": "voice", "protocol": "udp", "destination_port": 5060, "link": "isp_b"}])
+        net.client.run(["bash", "-c", "for n in {1..20}; do echo hello > /dev/udp/7.7.7.7/5060; done"])
+        assert (counted(net.router, "wan1"), counted(net.router, "wan2")) == (0, 20)

@@ -220,6 +220,14 @@ def test_only_new_connections_that_go_out_are_asked_about() -> None:
     )
 
 
+def test_marks_are_written_behind_others_at_mangle() -> None:
+    """Of chains with one priority the newest goes first, and ours are new whenever they are loaded."""
+    text = render(firewall(CHOOSER))
+
+    for name in ("prerouting", "output", "postrouting"):
+        assert f"hook {name} priority mangle + 1;" in chain(text, name)[0]
+
+
 def test_what_is_encrypted_is_no_link_s() -> None:
     model = replace(firewall(), snat=(SourceNat(0x100, "wan1", (), None),))
     for means in (USUAL, Means(ipsec=False)):
@@ -275,7 +283,7 @@ LISTING = """table inet mwan {
     }
 
     chain prerouting {
-        type filter hook prerouting priority mangle; policy accept;
+        type filter hook prerouting priority mangle + 1; policy accept;
         meta nfproto != ipv4 return
     }
 

@@ -16,6 +16,8 @@ from .model import Firewall, FirewallLink, Reset, SourceNat
 from .nftables_live import Contents
 from .nftables_text import COUNTER, ONLY_IPV4, SET, USUAL, Chain, Means, elements, written
 
+# Behind others at mangle, of which the newest would go first: wg-quick(8) sets the whole packet mark of all UDP there.
+MARKING = "mangle + 1"
 TO_BE_RESET = "tcp flags & rst == 0x0 ct direction original ct status seen-reply"
 # Others may fill in networks, and addresses for a time.
 # merged, because others put a network in, and later an address of it, which else is refused
@@ -60,7 +62,7 @@ def _hooks(firewall: Firewall) -> Iterator[Chain]:
             f"{mask} != 0x0 jump missed",
             *nftables_choices.forwarded(firewall),
         ),
-        "type filter hook prerouting priority mangle; policy accept;",
+        f"type filter hook prerouting priority {MARKING}; policy accept;",
     )
     yield Chain("missed", tuple(f"{mask} == {mark} {verdict}" for mark, verdict in pins))
     # only a chain of type route has the kernel look the route up again after the mark changed
@@ -73,7 +75,7 @@ def _hooks(firewall: Firewall) -> Iterator[Chain]:
             f"{mask} != 0x0 jump missed",
             *nftables_choices.own(firewall),
         ),
-        "type route hook output priority mangle; policy accept;",
+        f"type route hook output priority {MARKING}; policy accept;",
     )
     remembered = list(nftables_sticky.saves(firewall))
     saves = (
@@ -82,7 +84,7 @@ def _hooks(firewall: Firewall) -> Iterator[Chain]:
     yield Chain(
         "postrouting",
         (ONLY_IPV4, f"ct state new {saves}"),
-        "type filter hook postrouting priority mangle; policy accept;",
+        f"type filter hook postrouting priority {MARKING}; policy accept;",
     )
 
 
