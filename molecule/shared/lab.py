@@ -12,6 +12,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import comb
 from pathlib import Path
@@ -22,6 +23,7 @@ from testinfra.host import Host
 
 SHARED = Path(__file__).parent
 TRAFFIC = SHARED / "files" / "traffic.py"
+STEADY = "side-effect"  # the tag of its requests
 ACCESS_LOG = "/var/log/nginx/access.log"
 ACCESS_LINE = re.compile(
     r'^(?P<source>\S+) - - \[[^]]*\] "GET /(?P<tag>[^/ ]+)/\S* \S+" 200 connection=(?P<connection>\d+)$'
@@ -70,6 +72,22 @@ def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> float:
     return time.monotonic() - begun
 
 
+def states() -> dict[str, str]:
+    """What the prober last said of each link of the router; fails while it has said nothing."""
+    health = run_json("router", "cat /run/mwan/health.json")
+    return {name: entry["state"] for name, entry in health["links"].items()}
+
+
+@contextmanager
+def dark(provider: str) -> Iterator[None]:
+    """It forwards nothing and says nothing of it; cable and neighbour are as they were."""
+    run(provider, "nft %s", "table inet dark { chain lost { type filter hook prerouting priority raw; drop; }; }")
+    try:
+        yield
+    finally:
+        run(provider, "nft delete table inet dark")
+
+
 def reboot(name: str) -> None:
     """Reboot one host as a machine is: nothing is kept but its disk; returns when it is up."""
     command = ["ansible-playbook", str(SHARED / "reboot.yml"), f"--extra-vars=lab_rebooted={name}"]
@@ -91,6 +109,13 @@ def connections(name: str, host: str, tag: str, count: int) -> list[str]:
 def requests(name: str, host: str, tag: str, count: int) -> list[str]:
     """The same for `count` requests over each of eight connections that live for `count` fifths of a second."""
     return _traffic(name, "requests", host, tag, count)
+
+
+def steady(name: str) -> list[list[str]]:
+    """What the steady traffic of a side effect brought back to a container (see tasks/traffic_begin.yml), by round: from
+    eight connections that are kept open, and from a new one."""
+    rounds: list[list[str]] = run_json(name, "cat /run/traffic.json")
+    return rounds
 
 
 def accesses(name: str, tag: str) -> list[Access]:

@@ -4,16 +4,19 @@
 
     traffic.py connections HOST TAG COUNT   COUNT connections one after the other, one request each
     traffic.py requests HOST TAG COUNT      eight connections open at once, COUNT requests over each, in turn
+    traffic.py steady HOST TAG COUNT        the same, with a new connection in each round; ends when it is terminated
 
 Every element is the page that came back (the source address the server saw) or `error: ...`; the fifth error is the
-last element. The path of every request begins with TAG, by which the server's access log is searched. Runs inside a
-container: standard library only.
+last element. With `steady` an element is the list of the nine of a round, the new connection's last, and errors are
+borne. The path of every request begins with TAG, by which the server's access log is searched. Runs inside a container:
+standard library only.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -51,6 +54,18 @@ def requests(host: str, tag: str, count: int) -> Iterator[str]:
         connection.close()
 
 
+def steady(host: str, tag: str, count: int) -> Iterator[list[str]]:
+    terminated: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: terminated.append(number))
+    kept = [http.client.HTTPConnection(host, timeout=TIMEOUT_S) for _unused in range(KEPT_OPEN)]
+    for number in range(count):
+        path = f"/{tag}/{number}"
+        yield [*(ask(connection, path) for connection in kept), *connections(host, tag, 1)]
+        if terminated:
+            return
+        time.sleep(PAUSE_S)
+
+
 def until_hopeless(answers: Iterator[str]) -> Iterator[str]:
     """The answers up to the fifth error: a router that does not work is told so in seconds."""
     errors = 0
@@ -63,5 +78,8 @@ def until_hopeless(answers: Iterator[str]) -> Iterator[str]:
 
 if __name__ == "__main__":
     kind, host, tag, count = sys.argv[1:]
-    answers = {"connections": connections, "requests": requests}[kind](host, tag, int(count))
-    json.dump(list(until_hopeless(answers)), sys.stdout)
+    if kind == "steady":
+        json.dump(list(steady(host, tag, int(count))), sys.stdout)
+    else:
+        answers = {"connections": connections, "requests": requests}[kind](host, tag, int(count))
+        json.dump(list(until_hopeless(answers)), sys.stdout)
