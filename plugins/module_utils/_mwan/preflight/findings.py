@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .facts import IPTABLES, NONE, Asked, Facts
-from .install import missing
+from .facts import IPTABLES, NONE, PACKAGES, Asked, Facts
+from .install import has_packages, missing
 
 ERROR, WARNING = "error", "warning"
 
@@ -106,6 +106,16 @@ def _missing(asked: Asked, facts: Facts) -> Told | None:
     )
 
 
+def _packages(asked: Asked, facts: Facts) -> Told | None:
+    if asked.install != PACKAGES or not missing(facts) or has_packages(facts):
+        return None
+    return Told(
+        f"{_listed(missing(facts))} missing, and this distribution has none that is new enough, and "
+        "mwan_install: packages allows no other",
+        "Set mwan_install: auto or venv; on EL, enable EPEL",
+    )
+
+
 def _listed(words: list[str]) -> str:
     return ", ".join(words) + (" are" if len(words) > 1 else " is")
 
@@ -177,6 +187,7 @@ HOST: tuple[Check, ...] = (
     Check("systemd", ERROR, _systemd),
     Check("sysctl", ERROR, _sysctls),
     Check("missing", ERROR, _missing),
+    Check("packages", ERROR, _packages),
     Check("policy_routing", ERROR, _rules),
     Check("multipath", ERROR, _multipath),
     Check("firewall", ERROR, _firewall),

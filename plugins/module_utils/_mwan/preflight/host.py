@@ -15,6 +15,7 @@ from glob import glob
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
+from ..errors import KernelError
 from ..firewall.iptables import legacy_in_use
 from ..firewall.nftables import SBIN, Runner
 from ..store import KEPT
@@ -23,7 +24,7 @@ from .facts import AUTO, IPTABLES, NFTABLES, Asked, Facts, Os, Python
 from .managers import BALANCERS, SYSCTLS, SYSTEMD
 from .trial import RESTORE, try_kernel
 
-PROGRAMS = ("nft", "ip", "iptables-legacy", RESTORE)
+PROGRAMS = ("nft", "iptables-legacy", RESTORE)
 UNITS = ("systemd-networkd", "NetworkManager", "firewalld", "docker")
 TEXTS = (
     "/etc/os-release",
@@ -99,7 +100,9 @@ class Host:
         kept = mapping(next(self._read(KEPT), "")).get("backend")
         if kept in (NFTABLES, IPTABLES):
             return str(kept)
-        return IPTABLES if legacy_in_use() else NFTABLES
+        with suppress(KernelError):
+            return IPTABLES if legacy_in_use() else NFTABLES
+        return NFTABLES
 
     def _python(self) -> Python:
         return Python(
@@ -141,7 +144,7 @@ class Host:
     def _iptables_by_nft(self) -> bool:
         """Whether the variant of iptables that speaks to nftables has tables here."""
         program = shutil.which("iptables-nft-save", path=SBIN)
-        return bool(program and "*" in self._run([program], "")[1])
+        return bool(program and re.search(r"^\*", self._run([program], "")[1], re.M))
 
     def _filter(self) -> str:
         """The filter table of iptables; its variant of nftables cannot tell of one that holds what it does not know."""

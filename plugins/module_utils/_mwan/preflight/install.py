@@ -32,9 +32,16 @@ NAMES = {
 }
 USUAL = NAMES["debian"]._replace(iptables="iptables", venv="")
 # the first release of each distribution whose pyroute2 is PYROUTE2 or newer; that of EL is in EPEL
-NEW_ENOUGH = {"debian": (12,), "ubuntu": (24, 4), "rhel": (9,), "fedora": (38,)}
-# rebuilds and relatives count as what they are made of only where they share its numbers
-NUMBERED_AS = {"rhel": "rhel", "centos": "rhel", "rocky": "rhel", "almalinux": "rhel", "ol": "rhel"}
+NEW_ENOUGH = {
+    "debian": (12,),
+    "ubuntu": (24, 4),
+    "rhel": (9,),
+    "fedora": (38,),
+    "opensuse-leap": (16,),
+    "sles": (16,),
+}
+# relatives count as what they are made of only where they share its numbers
+NUMBERED_AS = {**dict.fromkeys(("centos", "rocky", "almalinux", "ol"), "rhel"), "raspbian": "debian"}
 
 
 class Install(NamedTuple):
@@ -76,10 +83,10 @@ def _how(asked: Asked, facts: Facts) -> str:
         return asked.install
     if not missing(facts):
         return NONE
-    return PACKAGES if asked.install == PACKAGES or _has_packages(facts) else VENV
+    return PACKAGES if asked.install == PACKAGES or has_packages(facts) else VENV
 
 
-def _has_packages(facts: Facts) -> bool:
+def has_packages(facts: Facts) -> bool:
     """Whether the distribution has all that is missing, and new enough; of an unknown one that is presumed."""
     if facts.backend == IPTABLES and facts.python.iptc is None and not _names(facts.os).iptc:
         return False

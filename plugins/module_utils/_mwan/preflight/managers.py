@@ -18,10 +18,11 @@ SYSCTLS = ("/usr/lib/sysctl.d/*.conf", "/run/sysctl.d/*.conf", "/etc/sysctl.d/*.
 IGNORES_PROTOCOLS = (1, 36)
 
 
-def _networkd(_asked: Asked, facts: Facts) -> Told | None:
-    """systemd-networkd deletes rules (since 249 it can be told not to) and routes (246) that it did not make.
+def _networkd(asked: Asked, facts: Facts) -> Told | None:
+    """systemd-networkd deletes rules (it can be told not to since 249) and routes (246) that it did not make.
 
-    It does so when it starts, and when a link is configured anew.
+    Seen of 252: by `networkctl reload` once a .network file has changed, and by `networkctl reconfigure`; of other
+    releases it is told of restarts, too (systemd issues 19106, 22077).
     """
     if "systemd-networkd.service" not in facts.units:
         return None
@@ -30,9 +31,10 @@ def _networkd(_asked: Asked, facts: Facts) -> Told | None:
     lacking = [f"{name}=no" for name in settings if switched(network.get(name), True)]
     if not lacking:
         return None
+    until = "until the prober has put them back" if asked.service else "and no prober puts them back"
     return Told(
-        "systemd-networkd deletes rules and routes of others whenever it is restarted or configures a link anew; "
-        "until the prober has put them back, connections go astray",
+        "systemd-networkd deletes rules and routes of others when it configures a link anew, as after its restart or "
+        f"networkctl reload, and connections go astray {until}",
         "Write [Network] and below it {} to /etc/systemd/networkd.conf.d/mwan.conf, one setting a line, and restart "
         "systemd-networkd".format(" and ".join(lacking)),
     )
@@ -61,19 +63,32 @@ def _firewalld_ipv6(_asked: Asked, facts: Facts) -> Told | None:
 
 
 def _firewalld_forward(_asked: Asked, facts: Facts) -> Told | None:
-    """It refuses what is forwarded between zones but by a policy, a zone that accepts all, or one that masquerades."""
+    """It forwards between two zones where a policy, or the target of the first, says so; masquerading does not (1.3.3).
+
+    Devices that are in no zone by name are in the default one, but nothing is forwarded between them. NetworkManager
+    names those it manages.
+    """
     zones = list(facts.files("/etc/firewalld/zones/*.xml"))
     policies = list(facts.files("/etc/firewalld/policies/*.xml"))
-    used = any("<interface " in zone or "<source " in zone for zone in zones)
-    allowed = any(re.search(r'target="ACCEPT"|<masquerade\b', text) for text in (*zones, *policies))
-    if "firewalld.service" not in facts.units or not used or allowed:
+    allowed = any('target="ACCEPT"' in text for text in zones) or any(map(_lets_through, policies))
+    one_zone = "NetworkManager.service" in facts.units and not any(map(_has_members, zones))
+    if "firewalld.service" not in facts.units or allowed or one_zone:
         return None
     return Told(
-        "firewalld refuses what is forwarded from one of its zones to another",
-        "Allow it by a policy: firewall-cmd --permanent --new-policy lan_out; for the options "
-        "--add-ingress-zone=LAN-ZONE, --add-egress-zone=LINK-ZONE and --set-target=ACCEPT: firewall-cmd --permanent "
-        "--policy lan_out OPTION; firewall-cmd --reload",
+        "firewalld refuses what is forwarded from one of its zones to another, also where that one masquerades",
+        "Put the LAN and the links into zones, and allow it by a policy: firewall-cmd --permanent --new-policy "
+        "lan_out; then firewall-cmd --permanent --policy lan_out with each of --add-ingress-zone=internal, "
+        "--add-egress-zone=external and --set-target=ACCEPT; then firewall-cmd --reload",
     )
+
+
+def _lets_through(policy: str) -> bool:
+    forwards = re.search(r'<egress-zone name="(?!HOST")', policy)
+    return bool(forwards and re.search(r'target="ACCEPT"|<(service|port|protocol|rule|source-port)\b', policy))
+
+
+def _has_members(zone: str) -> bool:
+    return "<interface " in zone or "<source " in zone
 
 
 def _firewalld_iptables(_asked: Asked, facts: Facts) -> Told | None:

@@ -9,7 +9,7 @@ Nothing of the host changes, but that its kernel loads the modules it is asked f
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any, Optional
 
 from ..desired import compile_state
@@ -29,14 +29,15 @@ ALONE = ["unshare", "--net", "--"]
 RESTORE = "iptables-legacy-restore"
 # tells why a firewall is refused
 Load = Callable[[Firewall], Optional[str]]
-# Prints the number of the line that failed. Gateways on the loopback device need no other one.
-ROUTING = """\
+# Ends with the number of what failed; unshare itself, with 1. The loopback device needs no other for its gateways.
+NO_RULES, NO_MULTIPATH, NO_PROGRAM = 11, 12, 13
+ROUTING = f"""\
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
-ip link set lo up || exit 9
-ip rule add priority 1000 lookup main suppress_prefixlength 0 protocol 77 || exit 1
-ip rule add priority 1001 fwmark 0x100/0x3f00 lookup 1001 protocol 77 || exit 1
+command -v ip >/dev/null && ip link set lo up || exit {NO_PROGRAM}
+ip rule add priority 1000 lookup main suppress_prefixlength 0 protocol 77 || exit {NO_RULES}
+ip rule add priority 1001 fwmark 0x100/0x3f00 lookup 1001 protocol 77 || exit {NO_RULES}
 ip route add table 1001 default proto 77 nexthop via 192.0.2.1 dev lo onlink weight 3 \
-    nexthop via 192.0.2.2 dev lo onlink || exit 2
+    nexthop via 192.0.2.2 dev lo onlink || exit {NO_MULTIPATH}
 """
 SAMPLE: dict[str, Any] = {
     "links": [
@@ -73,28 +74,29 @@ PARTS: dict[str, dict[str, Any]] = {
 NOT_BY_RESTORE = ("sticky",)
 
 
-def try_kernel(run: Runner, backend: str, programs: frozenset[str]) -> Kernel:
+def try_kernel(run: Runner, backend: str, programs: Container[str]) -> Kernel:
     """What works here, with the programs that are here; what needs others is left out."""
-    status, _out, err = run([*ALONE, "true"], "")
-    if status:
+    try:
+        status, _out, err = run([*ALONE, "sh"], ROUTING)
+    except OSError as error:
+        return Kernel(untried=f"unshare (util-linux): {error}")
+    if status not in (0, NO_RULES, NO_MULTIPATH, NO_PROGRAM):
         return Kernel(untried=err.strip() or f"unshare ended with status {status}")
-    routing = dict(_try_routing(run)) if "ip" in programs else {}
+    routing = _routing(status, err.strip() or "no reason given")
     if backend == IPTABLES and RESTORE in programs:
-        firewall = dict(_try_firewall(_by_iptables(run), NOT_BY_RESTORE))
-    elif backend == NFTABLES and "nft" in programs:
-        firewall = dict(_try_firewall(_by_nft(run), ()))
-    else:
-        firewall = {}
-    return Kernel({**routing, **firewall})
+        return Kernel({**routing, **dict(_try_firewall(_by_iptables(run), NOT_BY_RESTORE))})
+    if backend == NFTABLES and "nft" in programs:
+        return Kernel({**routing, **dict(_try_firewall(_by_nft(run), ()))})
+    return Kernel(routing)
 
 
-def _try_routing(run: Runner) -> Iterator[tuple[str, str | None]]:
-    status, _out, err = run([*ALONE, "sh"], ROUTING)
-    said = err.strip() or "no reason given"
-    if status in (0, 1, 2):
-        yield "rules", said if status == 1 else None
-        if status != 1:
-            yield "multipath", said if status == 2 else None
+def _routing(status: int, said: str) -> dict[str, str | None]:
+    told: dict[int, dict[str, str | None]] = {
+        NO_PROGRAM: {},
+        NO_RULES: {"rules": said},
+        NO_MULTIPATH: {"rules": None, "multipath": said},
+    }
+    return told.get(status, {"rules": None, "multipath": None})
 
 
 def _try_firewall(load: Load, left_out: Iterable[str]) -> Iterator[tuple[str, str | None]]:
