@@ -11,11 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
 from ._mwan import changes, host, messages
 from ._mwan.apply import ApplyError, NotKeptError
 from ._mwan.document import Document
 from ._mwan.errors import InputError, KernelError
+from ._mwan.firewall.nftables import Runner
 from ._mwan.flow import Outcome, converge
 from ._mwan.model import Settings
 from ._mwan.ports import Router
@@ -25,6 +27,9 @@ SETTINGS = (
     *("classify", "probe"),
 )
 PYROUTE2_PACKAGE = "pyroute2 (0.7.2 or newer; python3-pyroute2 on Debian, Ubuntu, and from EPEL on RHEL)"
+
+# made by the role where distribution packages are missing or too old
+VENV_PYTHON = "/usr/local/lib/mwan/venv/bin/python"
 
 Change = Callable[[Document, Mapping[str, Any]], Document]
 
@@ -81,10 +86,27 @@ def with_settings(document: Document, params: Mapping[str, Any]) -> Document:
     return replace(document, settings=Settings.parse("settings", {**document.settings.dump(), **given}))
 
 
+def respawn(module: AnsibleModule) -> None:
+    """Go on with the Python of the role's virtual environment, where there is one that has the library.
+
+    So modules work on such a router without `ansible_python_interpreter`. Returns where there is none.
+    """
+    if not os.path.exists(VENV_PYTHON) or has_respawned():
+        return
+    if module.run_command([VENV_PYTHON, "-c", "import pyroute2"], handle_exceptions=True)[0] == 0:
+        respawn_module(VENV_PYTHON)
+
+
 def open_router(module: AnsibleModule) -> Router:
     """The router this module runs on; ends the module where a library or the privilege is missing."""
     if messages.PYROUTE2_IMPORT_ERROR:
+        respawn(module)
         module.fail_json(msg=missing_required_lib(PYROUTE2_PACKAGE), exception=messages.PYROUTE2_IMPORT_ERROR)
     if os.geteuid() != 0:
         module.fail_json(msg="routing tables and firewall can only be managed by root; set become: true")
-    return host.open_router(lambda command, text: module.run_command(command, data=text, handle_exceptions=True))
+    return host.open_router(programs(module))
+
+
+def programs(module: AnsibleModule) -> Runner:
+    """Start a program by Ansible's means, with a text for its input."""
+    return lambda command, text: module.run_command(command, data=text, handle_exceptions=True)

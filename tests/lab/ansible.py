@@ -22,6 +22,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 NAMESPACE, COLLECTION = "multiwan", "linux"
 GROUP = "mwan_routers"
 LAB_VARIABLES = {"mwan_manage_packages": False, "mwan_manage_service": False}
+# The Python whose ansible-core runs playbooks; make netns CORE=2.18 has another than the tests'.
+CONTROLLER = os.environ.get("MWAN_CONTROLLER", sys.executable)
 RECAP = re.compile(r"^(\S+)\s*:\s*(ok=\d+.*)$", re.MULTILINE)
 _serial = count(1)
 
@@ -98,7 +100,7 @@ def run_playbook(
     directory = _project(topology)
     collections = collections_path(topology.lab.directory)
     path = collections / "ansible_collections" / NAMESPACE / COLLECTION / playbook
-    command = [sys.executable, "-m", "ansible", "playbook", "-i", str(directory / "inventory.json"), str(path), *args]
+    command = [CONTROLLER, "-m", "ansible", "playbook", "-i", str(directory / "inventory.json"), str(path), *args]
     command += ["--check"] * check + ["--diff"] * diff
     if extra_vars:
         command += ["--extra-vars", json.dumps(extra_vars)]
@@ -182,6 +184,7 @@ def run_module(
     check: bool = False,
     diff: bool = True,
     host: Host | None = None,
+    python: str = sys.executable,
     timeout: float = 120.0,
 ) -> dict[str, Any]:
     """One module of the collection on the router (or another host), its result parsed; a failure has `failed: true`.
@@ -192,7 +195,7 @@ def run_module(
     name = module if "." in module else f"{NAMESPACE}.{COLLECTION}.{module}"
     arguments = {**(args or {}), "_ansible_check_mode": check, "_ansible_diff": diff}
     collections = collections_path(topology.lab.directory)
-    command = [sys.executable, "-I", str(HELPERS / "run_module.py"), str(collections), name]
+    command = [python, "-I", str(HELPERS / "run_module.py"), str(collections), name]
     done = host.run(command, check=False, input=json.dumps(arguments), timeout=timeout)
     try:
         return dict(json.loads(done.stdout))

@@ -7,9 +7,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
+import ansible
 import pytest
 from _mwan.firewall.iptables import Iptables
 from lab import hostguard, topology
@@ -44,6 +46,16 @@ def machine_left_alone() -> Iterator[None]:
     yield
     changed = hostguard.differences(before, hostguard.machine_state())
     assert not changed, f"the tests, or something else meanwhile, changed this machine:\n{changed}"
+
+
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An interpreter that has Ansible's modules, but neither pyroute2 nor python-iptables."""
+    place = tmp_path_factory.mktemp("bare")
+    venv.create(place, symlinks=True)
+    site = next((place / "lib").iterdir()) / "site-packages"
+    (site / "ansible").symlink_to(Path(ansible.__file__).parent, target_is_directory=True)
+    return str(place / "bin" / "python")
 
 
 @pytest.fixture

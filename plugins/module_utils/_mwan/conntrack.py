@@ -11,12 +11,14 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Collection, Sequence
 
 from . import rtnl
 from .kernel import OTHERS, UNANSWERED, Marked
 from .nfnetlink import (
     CT_DELETE,
     CT_GET,
+    CT_NEW,
     CTA_FILTER,
     CTA_ID,
     CTA_IP_V4_DST,
@@ -92,6 +94,18 @@ class Conntrack:
             messages = [_message(_identity(entry)) for entry in entries[start : start + BATCH]]
             self._channel.requests(CT_DELETE, messages, GONE)
 
+    def marked(self, marks: Collection[int], mask: int) -> list[dict[int, bytes]]:
+        """The connections that have one of these marks."""
+        listed = map(attributes, self._channel.dump(CT_GET, _message(b"")))
+        return [found for found in listed if NUMBER.unpack(found.get(CTA_MARK, bytes(4)))[0] & mask in marks]
+
+    def unmark(self, entries: Sequence[dict[int, bytes]], mask: int) -> None:
+        """They go on, with the bits of the mask cleared (ctnetlink_change_mark)."""
+        cleared = attribute(CTA_MARK, NUMBER.pack(0)) + attribute(CTA_MARK_MASK, NUMBER.pack(mask))
+        for start in range(0, len(entries), BATCH):
+            messages = [_message(_tuple(entry) + cleared) for entry in entries[start : start + BATCH]]
+            self._channel.requests(CT_NEW, messages, GONE)
+
 
 def _message(content: bytes) -> bytes:
     return message(0, 0, content, FAMILY, VERSION)
@@ -154,5 +168,9 @@ def _protocol(found: dict[int, bytes]) -> int:
 
 def _identity(found: dict[int, bytes]) -> bytes:
     """What names one connection in a request; the id keeps a successor of the same addresses and ports."""
+    return _tuple(found) + attribute(CTA_ID, found[CTA_ID])
+
+
+def _tuple(found: dict[int, bytes]) -> bytes:
     zone = attribute(CTA_ZONE, found[CTA_ZONE]) if CTA_ZONE in found else b""
-    return nest(CTA_TUPLE_ORIG, found[CTA_TUPLE_ORIG]) + attribute(CTA_ID, found[CTA_ID]) + zone
+    return nest(CTA_TUPLE_ORIG, found[CTA_TUPLE_ORIG]) + zone

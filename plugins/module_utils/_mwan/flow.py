@@ -272,18 +272,22 @@ class Run:
     def _given_back(self, desired: State, observed: State) -> Mapping[str, str]:
         return {
             key: value
-            for key, value in self.stored.originals.items()
+            for key, value in self._hosts_own().items()
             if key not in desired.sysctls and key in observed.sysctls
         }
 
     def _originals(self, observed: State) -> dict[str, str]:
         """The host's own values of the sysctls we hold, as they were before we first set them."""
         held = self.compile(self.wanted)[0].state.sysctls
-        return {
-            key: self.stored.originals.get(key, observed.sysctls[key])
-            for key in sorted(held)
-            if key in observed.sysctls
-        }
+        known = self._hosts_own()
+        return {key: known.get(key, observed.sysctls[key]) for key in sorted(held) if key in observed.sysctls}
+
+    def _hosts_own(self) -> dict[str, str]:
+        """The host's own values of what we hold; a device that came meanwhile would have got the host's default."""
+        known = self.stored.originals
+        held = self.compile(self.stored)[0].state.sysctls
+        defaults = {key: "net/ipv4/conf/default/" + key.rpartition("/")[2] for key in held if "/conf/" in key}
+        return {**{key: known[source] for key, source in defaults.items() if source in known}, **known}
 
     def apply(self, planned: _Planned) -> None:
         """Carry out the plan and store the document; the host's own sysctl values are stored before the first change.
