@@ -40,7 +40,7 @@ def picture(router: Router, connections: traffic.Connections, now: float) -> Pic
         prober=prober,
         silent=silent,
         octets=traffic.octets(router.files),
-        connections=_counted(connections, document),
+        connections=counted(connections, document),
     )
 
 
@@ -110,7 +110,8 @@ def _reasons(files: FilePort, health: Health) -> dict[str, str]:
     return {**told, **{name: why for name, why in drained.items() if health.state(name) == "drained"}}
 
 
-def _counted(connections: traffic.Connections, document: Document) -> Mapping[int, int] | None:
+def counted(connections: traffic.Connections, document: Document) -> Mapping[int, int] | None:
+    """Connections by mark, None where they cannot be counted."""
     try:
         return connections.by_mark(document.settings.mark_mask)
     except KernelError:

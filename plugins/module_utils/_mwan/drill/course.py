@@ -134,4 +134,4 @@ def spared(addresses: Sequence[str]) -> tuple[str, ...]:
             raise InputError("--spare", text, "is not an address", remedy) from exc
         if isinstance(found, IPv4Network):
             networks.append(found)
-    return tuple(str(item) for item in collapse_addresses(networks))
+    return tuple(str(item).removesuffix("/32") for item in collapse_addresses(networks))
