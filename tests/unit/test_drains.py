@@ -98,6 +98,17 @@ def test_a_link_that_is_gone_can_be_given_back(router: ModelRouter) -> None:
     assert store.load_drained(router.files) == {}
 
 
+def test_a_dry_run_refuses_and_tells_as_the_run_would_and_remembers_nothing(router: ModelRouter) -> None:
+    assert drain(router, "isp_a", check=True)
+    assert store.DRAINED not in router.files.texts
+    drain(router, "isp_a")
+    assert not drain(router, "isp_a", check=True)
+    with pytest.raises(InputError, match="is the last"):
+        drain(router, "isp_b", check=True)
+    assert drains.undrain(router.ports, "isp_a", check=True)
+    assert set(store.load_drained(router.files)) == {"isp_a"}
+
+
 def test_the_lock_is_held_while_it_is_remembered(router: ModelRouter) -> None:
     held: list[str] = []
 
