@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from lab import guides, impair, topology
 from lab.balance import about, counted, counting
-from lab.console import ctl
+from lab.console import command, ctl
 from lab.doors import Doors, knock, neighbour, tcp, udp
 from lab.engine import Engine
 from lab.state import snapshot
@@ -152,3 +152,31 @@ def test_servers_behind_both_links(two_links: Topology, backend: str) -> None:
             assert set(knock(hosts, *mail)) == {f"{B} 7.7.7.7:25"}
             assert knock(net.server, tcp(B, 80, FRIEND)) == [f"{FRIEND} {WEB}:80"]
         assert net.spoofed() == 0
+
+
+# what can be looked at in a lab: no service manager, no names, nobody to listen for
+LOOKING = ("ip", "nft", "sysctl", "nstat", "conntrack", "cat", "mwanctl")
+
+
+def test_what_troubleshooting_says_to_look_at_is_there(two_links: Topology) -> None:
+    """On the router of the page; a search may find nothing, and that is all that may go wrong."""
+    net = two_links
+    forwards = [{"name": "web", "protocol": "tcp", "port": 443, "to": WEB}]
+    with watched(net, mwan_dnat=forwards) as prober, impair.black_hole(net, "isp_a"):
+        prober.wait_for("isp_a", "down", SOON)
+        prober.wait_settled()
+        asked = set(looking("troubleshooting.md"))
+        assert len(asked) > 30
+        for line in asked:
+            done = net.router.run(line.replace("mwanctl", " ".join(command()), 1), check=False)
+            allowed = (0, 1) if "grep" in line or "mwanctl diff" in line else (0,)
+            assert done.returncode in allowed, (line, done.stdout, done.stderr)
+
+
+def looking(page: str) -> Iterator[str]:
+    """What a page says to type that only looks, and ends by itself."""
+    for block in guides.command_blocks(guides.CHECKOUT / "docs" / page):
+        for line in block:
+            changing = re.search(r"monitor|flush|delete|ppp0| -- |drain|failback", line)
+            if line.split()[0] in LOOKING and not changing:
+                yield line
