@@ -5,6 +5,7 @@
 set -eu
 
 # The firewall of the host: zone external has masquerading by default, and what goes there from the LAN takes a policy.
+mkdir -p /etc/firewalld/zones /etc/firewalld/policies
 zone() {
     cat > "/etc/firewalld/zones/$1.xml"
 }
@@ -22,7 +23,9 @@ cat > /etc/firewalld/policies/out.xml <<'POLICY'
   <ingress-zone name="internal"/><egress-zone name="external"/><egress-zone name="trusted"/>
 </policy>
 POLICY
-systemctl enable --now firewalld.service
+# from the repository that the image brings along; the package starts the service
+apt-get --quiet update
+DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes --no-install-recommends install firewalld
 until firewall-cmd --quiet --state; do sleep 0.1; done
 
 # wg-quick up wg0, with FwMark = 0x10000 and AllowedIPs = 0.0.0.0/0
