@@ -21,11 +21,11 @@ BACKEND ?= nftables
 # make bench: such as ARGS='failover --quick'
 ARGS ?=
 
-# make sanity: another ansible-core than .venv's, one of tools/cores.txt
+# make sanity, make netns: another ansible-core than .venv's, one of tools/cores.txt, such as CORE=2.18
 CORE ?=
 
-# make molecule
-SCENARIO ?= default
+# make molecule: one scenario instead of all
+SCENARIO ?=
 
 STAGES := lint docs unit netns sanity molecule
 
@@ -68,16 +68,15 @@ unit: setup promtool ## Unit and property tests
 	$(PYTHON) -m pytest tests/unit $(ARGS)
 
 .PHONY: netns
-netns: setup network servers ## Tests against the real kernel in network namespaces (root)
-	$(PYTHON) -m pytest tests/netns --durations=10 $(ARGS)
+netns: setup network servers core ## Tests against the real kernel in network namespaces (root)
+	$(if $(CORE),MWAN_CONTROLLER=$(CURDIR)/.cache/core/$(CORE)/bin/python) $(PYTHON) -m pytest tests/netns --durations=10 $(ARGS)
 
 .PHONY: sanity
-sanity: setup linters ## ansible-test sanity, with .venv's ansible-core or another: CORE=2.18
-	$(if $(CORE),tools/setup.sh core $(CORE))
+sanity: setup linters core ## ansible-test sanity
 	CORE=$(CORE) tools/sanity.sh $(ARGS)
 
 .PHONY: molecule
-molecule: setup containers ## A molecule scenario in containers: SCENARIO=default (root)
+molecule: setup containers ## All molecule scenarios in containers, or one: SCENARIO=failover (root)
 	tools/molecule.sh $(SCENARIO)
 
 .PHONY: bench
@@ -87,6 +86,10 @@ bench: setup network rivals ## Measure times, losses and rates; all of it, or AR
 .PHONY: setup
 setup: # The virtual environment
 	@tools/setup.sh venv
+
+.PHONY: core
+core: # The ansible-core of CORE
+	@$(if $(CORE),tools/setup.sh core $(CORE))
 
 .PHONY: linters
 linters: # What lint and sanity run beside it

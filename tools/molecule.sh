@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
-# Run a molecule scenario.
+# Run molecule scenarios.
 #
 #     tools/molecule.sh [SCENARIO [COMMAND [ARGUMENT...]]]
 #
-# The command is molecule's; the default is the whole test of the scenario `default`, which leaves no container behind,
-# however it ends. `create`, `converge`, `verify`, `login --host router`... keep the containers; `destroy` removes them.
+# Without a scenario, all are tested, two at once where the machine has the memory and the processors; what each prints is
+# printed when it has ended, and kept in .cache/molecule/SCENARIO.log. The command is molecule's; the default is the whole
+# test, which leaves no container behind, however it ends. `create`, `converge`, `verify`, `login --host router`... keep
+# the containers; `destroy` removes them.
 # Needs root: the cables between the containers are made from outside them.
 set -euo pipefail
 
 project=$(cd "$(dirname "$0")/.." && pwd)
-scenario=${1:-default}
+scenario=${1:-}
 command=${2:-test}
 shift $(($# < 2 ? $# : 2))
 
@@ -30,12 +32,17 @@ export MOLECULE_COMMAND_BORDERS=false
 export PATH=$project/.venv/bin:$PATH
 
 main() {
+    cd "$project"
     check_machine
     mkdir -p "$work"
+    fetch_connection_plugin
+    if [ -z "$scenario" ]; then
+        test_all
+        return
+    fi
+    [ -f "molecule/$scenario/molecule.yml" ] || fail "there is no scenario $scenario, but: $(scenarios | xargs)"
     exec 8>"$work/lock"
     flock --nonblock 8 || fail "the scenario $scenario of this checkout is being run already"
-    fetch_connection_plugin
-    cd "$project"
     if [ "$command" = test ]; then
         run_test "$@"
     else
@@ -51,7 +58,6 @@ fail() {
 check_machine() {
     local tool
     [ "$(id -u)" -eq 0 ] || fail "must be run as root"
-    [ -f "$project/molecule/$scenario/molecule.yml" ] || fail "there is no scenario $scenario"
     for tool in molecule podman ip nsenter flock; do
         command -v "$tool" >/dev/null || fail "$tool is missing; run tools/setup.sh venv and tools/setup.sh containers"
     done
@@ -83,6 +89,55 @@ PYTHON
     exec 7>&-
 }
 
+scenarios() {
+    local path
+    for path in molecule/*/molecule.yml; do
+        basename "$(dirname "$path")"
+    done
+}
+
+test_all() {
+    local name
+    declare -A running=() begun=()
+    results=() failed=0
+    trap 'stop "${!running[@]}"; exit 130' INT TERM HUP
+    for name in $(scenarios); do
+        ((${#running[@]} < $(at_once))) || await_one
+        echo "molecule: testing $name"
+        "$0" "$name" </dev/null >"$work/$name.log" 2>&1 &
+        running[$!]=$name
+        begun[$!]=$SECONDS
+    done
+    while ((${#running[@]})); do
+        await_one
+    done
+    printf '%s\n' "${results[@]}"
+    [ "$failed" -eq 0 ] || fail "$failed of ${#results[@]} scenarios failed"
+}
+
+# A scenario is five hosts with systemd and one Ansible, a gigabyte at most.
+at_once() {
+    local available
+    available=$(awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo)
+    if (($(nproc) >= 2 && available >= 2)); then echo 2; else echo 1; fi
+}
+
+# Its output is printed at once and whole, so that those of two do not mix.
+await_one() {
+    local pid='' status=0 name result
+    wait -n -p pid "${!running[@]}" || status=$?
+    name=${running[$pid]}
+    result="molecule: $name passed in $((SECONDS - begun[$pid])) s"
+    if [ "$status" -ne 0 ]; then
+        result="molecule: $name FAILED"
+        failed=$((failed + 1))
+    fi
+    unset "running[$pid]"
+    cat "$work/$name.log"
+    echo "$result"
+    results+=("$result")
+}
+
 run_molecule() {
     molecule --base-config .config/molecule/config.yml "$1" --scenario-name "$scenario" "${@:2}"
 }
@@ -91,26 +146,29 @@ run_test() {
     # What an earlier run left that was killed
     remove_containers
     trap remove_containers EXIT
-    trap 'stop_molecule; exit 130' INT TERM HUP
-    run_in_background test --destroy=never "$@" || {
-        molecule/shared/diagnostics.sh "$MWAN_MOLECULE_PREFIX"
+    trap 'stop "$child"; exit 130' INT TERM HUP
+    in_background run_molecule test --destroy=never "$@" || {
+        in_background molecule/shared/diagnostics.sh "$MWAN_MOLECULE_PREFIX"
         fail "the scenario $scenario failed; the state of its containers is printed above"
     }
-    run_in_background destroy
+    in_background run_molecule destroy
 }
 
-# In the background and in a process group of its own, so that a signal to this script ends molecule and all it started.
-run_in_background() {
+# In a process group of its own, so that a signal to this script, which `wait` lets through, ends it and all it started.
+in_background() {
     set -m
-    run_molecule "$@" </dev/null 8>&- &
-    molecule_pid=$!
+    "$@" </dev/null 8>&- &
+    child=$!
     set +m
-    wait "$molecule_pid"
+    wait "$child"
 }
 
-stop_molecule() {
-    kill -TERM -- "-$molecule_pid" 2>/dev/null || true
-    wait "$molecule_pid" || true
+stop() {
+    local pid
+    for pid in "$@"; do
+        kill -TERM -- "-$pid" 2>/dev/null || kill -TERM "$pid" 2>/dev/null || true
+    done
+    wait "$@" || true
 }
 
 remove_containers() {

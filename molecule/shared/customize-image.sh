@@ -66,13 +66,15 @@ use_only_the_repository() {
     echo "deb [trusted=yes] file:/srv/apt ./" >"$root/etc/apt/sources.list"
 }
 
-# Nor does apt work on its own while a test installs something.
 leave_services_to_the_scenarios() {
     local unit
+    # Nor does apt work on its own while a test installs something.
     for unit in {nginx,dnsmasq,isc-dhcp-server,isc-dhcp-server6,squid,nftables}.service \
         {apt-daily,apt-daily-upgrade,e2scrub_all,fstrim}.timer; do
         inside systemctl --quiet disable "$unit" 2>/dev/null || true # where the suite has none
     done
+    # Nobody logs in, and each of these takes inotify instances, of which a machine has 128 for all of root's containers.
+    inside systemctl --quiet mask systemd-logind.service systemd-ask-password-{console,wall}.path
     rm -f "$root/etc/nginx/sites-enabled/default"
 }
 

@@ -12,7 +12,8 @@ show() {
     local container=$1
     shift
     echo "--- ${container#"$prefix"-}: $*"
-    timeout 10 podman exec "$container" "$@" 2>&1 | tail --lines=200
+    # cut, since systemd logs what modules are called with
+    timeout 10 podman exec "$container" "$@" 2>&1 | cut --characters=-500 | tail --lines=200
 }
 
 for container in $(podman ps --all --filter "label=mwan-molecule=$prefix" --format '{{.Names}}' | sort); do
@@ -26,10 +27,13 @@ for container in $(podman ps --all --filter "label=mwan-molecule=$prefix" --form
 done
 
 show "$prefix-router" journalctl --no-pager --lines 200
+show "$prefix-router" systemctl --no-pager --lines 0 status mwan.service
+show "$prefix-router" mwanctl status --drift
+show "$prefix-router" mwanctl events
 show "$prefix-router" ip route show table all
 show "$prefix-router" ip neigh
-show "$prefix-router" nft list ruleset
-show "$prefix-router" iptables-legacy-save
+show "$prefix-router" sh -c '! command -v nft >/dev/null || nft list ruleset'
+show "$prefix-router" sh -c '! command -v iptables-legacy-save >/dev/null || iptables-legacy-save --counters'
 show "$prefix-router" sysctl --all --pattern '^net\.ipv4\.(ip_forward|fib_multipath|conf\..*(rp_filter|linkdown|src_valid))'
 show "$prefix-router" sh -c 'conntrack -L | tail -n 40'
 show "$prefix-router" sh -c 'cd / && head -c 20000 /etc/mwan/mwan.json /run/mwan/*.json'
