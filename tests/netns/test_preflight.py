@@ -19,6 +19,20 @@ def test_kernel_is_tried_and_nothing_of_the_host_changes(two_links, backend):
     assert state(two_links.router) == before
 
 
+def test_errors_are_told_together_with_their_remedies_unless_they_are_accepted(two_links):
+    """A host without systemd, whose sysctls are read-only, as a container may be."""
+    router = two_links.router
+    router.run("test ! -d /run/systemd || mount -t tmpfs none /run/systemd")
+    router.run("mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys")
+    failed = run_module(two_links, "mwan_preflight", {})
+    assert [finding["name"] for finding in failed["findings"]] == ["systemd", "sysctl"]
+    for finding in failed["findings"]:
+        assert finding["what"] in failed["msg"]
+        assert finding["remedy"] in failed["msg"]
+    passed = run_module(two_links, "mwan_preflight", {"accept": ["systemd", "sysctl"]})
+    assert passed["findings"] == []
+
+
 def state(router):
     commands = ("ip rule", "ip route show table all", "ip -br link", "nft list ruleset", "iptables-legacy-save")
     return [router.run(command).stdout for command in commands]

@@ -143,7 +143,32 @@ def test_release_that_a_distribution_does_not_tell_is_asked_of_dpkg(
 def test_library_that_is_not_there_has_no_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "find_spec", lambda _name: None)
     found = facts(tmp_path, {}).python
-    assert (found.pyroute2, found.iptc, found.venv) == (None, None, False)
+    assert (found.pyroute2, found.iptc) == (None, None)
+
+
+def test_python_makes_virtual_environments_where_it_has_its_own_pip(tmp_path: Path) -> None:
+    assert not facts(tmp_path, {"/usr/bin/python3.11": ""}).python.venv
+    (tmp_path / "usr/bin/python3").symlink_to("python3.11")
+    assert not facts(tmp_path, {"/usr/lib/python3.12/ensurepip/__init__.py": ""}).python.venv
+    assert facts(tmp_path, {"/usr/lib64/python3.11/ensurepip/__init__.py": ""}).python.venv
+
+
+@pytest.mark.parametrize(
+    ("executable", "base", "expected"),
+    [
+        ("/usr/bin/python3", "/usr", True),
+        (os.path.realpath("/usr/bin/python3"), "/usr", True),
+        ("/usr/bin/python3.99", "/usr", False),
+        ("/usr/bin/python3", "/srv/venv", False),
+    ],
+)
+def test_packages_are_for_the_python_of_the_distribution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executable: str, base: str, expected: bool
+) -> None:
+    monkeypatch.setattr("sys.executable", executable)
+    monkeypatch.setattr("sys.prefix", "/usr")
+    monkeypatch.setattr("sys.base_prefix", base)
+    assert facts(tmp_path, {}).python.packaged is expected
 
 
 # the kernel

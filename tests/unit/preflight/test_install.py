@@ -19,7 +19,7 @@ NFT = frozenset({"nft"})
 
 
 def host(os: Os = BOOKWORM, pyroute2: str | None = None, iptc: str | None = None, **other: Any) -> Facts:
-    python = Python("3.11", pyroute2, iptc, venv=other.pop("venv", True))
+    python = Python("3.11", pyroute2, iptc, venv=other.pop("venv", True), packaged=other.pop("packaged", True))
     return Facts(os=os, python=python, **other)
 
 
@@ -49,6 +49,10 @@ def host(os: Os = BOOKWORM, pyroute2: str | None = None, iptc: str | None = None
         (host(Os("opensuse-leap", "15.6", ("suse", "opensuse"))), "venv", ["nftables"]),
         (host(Os("exotic", "1")), "packages", ["python3-pyroute2", "nftables"]),
         (host(Os()), "packages", ["python3-pyroute2", "nftables"]),
+        # of another Python, which has no use for packages of libraries
+        (host(packaged=False), "venv", ["nftables"]),
+        (host(pyroute2="0.7.2", packaged=False), "packages", ["nftables"]),
+        (host(pyroute2="0.7.2", backend="iptables", packaged=False), "venv", ["iptables"]),
         # over iptables
         (host(backend="iptables"), "packages", ["python3-pyroute2", "python3-iptables", "iptables"]),
         (host(pyroute2="0.7.2", iptc="1.0.1", backend="iptables"), "packages", ["iptables"]),
@@ -94,20 +98,21 @@ def test_versions_are_read_up_to_what_is_no_number(text: str, expected: tuple[in
     backend=st.sampled_from(["nftables", "iptables"]),
     asked=st.builds(Asked, install=st.sampled_from(["auto", "packages", "venv", "none"])),
     epel=st.booleans(),
+    packaged=st.booleans(),
 )
 def test_after_it_nothing_is_missing(
-    os: Os, release: str | None, iptc: str | None, programs: frozenset[str], backend: str, asked: Asked, epel: bool
+    os: Os, release: str | None, iptc: str | None, asked: Asked, **others: Any
 ) -> None:
-    facts = host(os, release, iptc, programs=programs, backend=backend, epel=epel)
+    facts = host(os, release, iptc, **others)
     how, packages = decide(asked, facts)
     assert how == "none" or asked.install in ("auto", how)
     if how == "none":
         assert not packages
         assert asked.install == "none" or not missing(facts)
     # a program is packaged, whatever Python is used; a library is in one of both
-    program = {"nftables": "nft", "iptables": "iptables-legacy"}[backend]
+    program = {"nftables": "nft", "iptables": "iptables-legacy"}[facts.backend]
     if how != "none":
-        assert (program in programs) is not any(name in packages for name in ("nftables", "iptables"))
+        assert (program in facts.programs) is not any(name in packages for name in ("nftables", "iptables"))
     if how == "packages":
         assert has_pyroute2(facts) is not any("pyroute2" in name for name in packages)
     if how == "venv":

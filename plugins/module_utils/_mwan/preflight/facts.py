@@ -42,13 +42,15 @@ class Os:
 class Python:
     """The interpreter that modules run with; `pyroute2` and `iptc` are releases, None where there is none.
 
-    A release of '' is one that nothing tells. `venv`: it can make virtual environments.
+    A release of '' is one that nothing tells. `packaged`: what the distribution packages is for it. `venv`: that of the
+    distribution can make virtual environments.
     """
 
     version: str = ""
     pyroute2: str | None = None
     iptc: str | None = None
     venv: bool = True
+    packaged: bool = True
 
 
 @dataclass(frozen=True)

@@ -110,9 +110,9 @@ def _packages(asked: Asked, facts: Facts) -> Told | None:
     if asked.install != PACKAGES or not missing(facts) or has_packages(facts):
         return None
     return Told(
-        f"{_listed(missing(facts))} missing, and this distribution has none that is new enough, and "
-        "mwan_install: packages allows no other",
-        "Set mwan_install: auto or venv; on EL, enable EPEL",
+        f"{_listed(missing(facts))} missing, and this distribution has no package that is new enough and for this "
+        "Python, and mwan_install: packages allows nothing else",
+        "Set mwan_install: auto or venv; on EL, enable EPEL; or run modules with /usr/bin/python3",
     )
 
 

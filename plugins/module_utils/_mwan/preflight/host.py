@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from glob import glob
@@ -109,7 +110,8 @@ class Host:
             version=platform.python_version(),
             pyroute2=self._release("pyroute2", "pyroute2"),
             iptc=self._release("iptc", "python-iptables"),
-            venv=find_spec("ensurepip") is not None,
+            venv=self._makes_venvs(),
+            packaged=_is_of_the_distribution(),
         )
 
     def _release(self, module: str, distribution: str) -> str | None:
@@ -121,6 +123,11 @@ class Host:
             if not UNKNOWN.match(told):
                 return told
         return self._packaged(f"python3-{module}")
+
+    def _makes_venvs(self) -> bool:
+        """Whether the distribution's Python can, by its own pip; Debian and Ubuntu package that separately."""
+        release = os.path.basename(os.path.realpath(f"{self._root}/usr/bin/python3"))
+        return bool(glob(f"{self._root}/usr/lib*/{release}/ensurepip"))
 
     def _packaged(self, package: str) -> str:
         """What dpkg has installed: Debian and Ubuntu package pyroute2 without its release."""
@@ -166,6 +173,12 @@ class Host:
         for path in sorted(glob(self._root + pattern)):
             with suppress(OSError):
                 yield _text(path)
+
+
+def _is_of_the_distribution() -> bool:
+    """Whether this is what its packages of libraries are for: no virtual environment, and no other release."""
+    real = (os.path.realpath(path) for path in (sys.executable, "/usr/bin/python3"))
+    return sys.prefix == sys.base_prefix and len(set(real)) == 1
 
 
 def _text(path: str) -> str:

@@ -60,7 +60,7 @@ def missing(facts: Facts) -> list[str]:
     """What is needed and not there."""
     needed = {"pyroute2": has_pyroute2(facts)}
     if facts.backend == IPTABLES:
-        needed.update({"python-iptables": facts.python.iptc is not None, IPTABLES: "iptables-legacy" in facts.programs})
+        needed.update({"python-iptables": _has_iptc(facts), IPTABLES: "iptables-legacy" in facts.programs})
     else:
         needed["nft"] = "nft" in facts.programs
     return [name for name, found in needed.items() if not found]
@@ -70,6 +70,10 @@ def has_pyroute2(facts: Facts) -> bool:
     """What nothing tells the release of is let pass: it is the distribution's, and loads."""
     release = facts.python.pyroute2
     return release == "" or (release is not None and numbers(release) >= PYROUTE2)
+
+
+def _has_iptc(facts: Facts) -> bool:
+    return facts.backend != IPTABLES or facts.python.iptc is not None
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -88,7 +92,9 @@ def _how(asked: Asked, facts: Facts) -> str:
 
 def has_packages(facts: Facts) -> bool:
     """Whether the distribution has all that is missing, and new enough; of an unknown one that is presumed."""
-    if facts.backend == IPTABLES and facts.python.iptc is None and not _names(facts.os).iptc:
+    if not facts.python.packaged and not (has_pyroute2(facts) and _has_iptc(facts)):
+        return False
+    if not _has_iptc(facts) and not _names(facts.os).iptc:
         return False
     if has_pyroute2(facts):
         return True
@@ -113,6 +119,6 @@ def _packages(how: str, facts: Facts) -> Iterator[str]:
     if facts.backend != IPTABLES:
         yield from [names.nft] * ("nft" not in facts.programs)
         return
-    if how != VENV and facts.python.iptc is None:
+    if how != VENV and not _has_iptc(facts):
         yield names.iptc or "python3-iptables"
     yield from [names.iptables] * ("iptables-legacy" not in facts.programs)
