@@ -88,12 +88,21 @@ def dark(provider: str) -> Iterator[None]:
         run(provider, "nft delete table inet dark")
 
 
-def reboot(name: str) -> None:
-    """Reboot one host as a machine is: nothing is kept but its disk; returns when it is up."""
-    command = ["ansible-playbook", str(SHARED / "reboot.yml"), f"--extra-vars=lab_rebooted={name}"]
+def play(playbook: str, *options: str) -> str:
+    """What ansible-playbook says of a playbook, a file or one of the collection, on the hosts of the scenario.
+
+    Raises AssertionError with all of that when the playbook fails.
+    """
+    command = ["ansible-playbook", playbook, *options]
     command += [f"--inventory={path}" for path in (SHARED / "inventory", Path.cwd() / "inventory")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def reboot(name: str) -> None:
+    """Reboot one host as a machine is: nothing is kept but its disk; returns when it is up."""
+    play(str(SHARED / "reboot.yml"), f"--extra-vars=lab_rebooted={name}")
 
 
 def new_tag() -> str:
