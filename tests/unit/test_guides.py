@@ -197,3 +197,40 @@ def test_links_lead_somewhere(page: Path) -> None:
         there = (page.parent / name).resolve() if name else page
         assert there.exists(), target
         assert not anchor or anchor in anchors(there), target
+
+
+# pictures
+
+READABLE = 4.5  # contrast that WCAG 2 asks of text, level AA
+FILLS = ("bg", "box", "head", "ours")
+
+
+def palettes(svg: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The fill of each class, in light and in dark; text without a class is `text`."""
+    light, dark = (
+        dict(re.findall(r"^ *\.?(\w+) \{[^}]*?fill: (#[0-9a-f]{6});", part, re.MULTILINE))
+        for part in svg.split("@media (prefers-color-scheme: dark)", 1)
+    )
+    return light, {**light, **dark}
+
+
+def contrast(one: str, other: str) -> float:
+    brighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (brighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance as WCAG 2 defines it."""
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("picture", sorted((CHECKOUT / "docs/images").glob("*.svg")), ids=lambda path: path.name)
+def test_pictures_are_readable_in_light_and_dark(picture: Path) -> None:
+    svg = picture.read_text()
+    for palette in palettes(svg):
+        for text in ("text", "quiet", "a", "b"):
+            for fill in FILLS:
+                assert contrast(palette[text], palette[fill]) >= READABLE, (text, fill, palette[text], palette[fill])
+    assert len(set(palettes(svg)[0].values())) > len(FILLS)
