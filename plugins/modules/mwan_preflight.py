@@ -100,6 +100,13 @@ packages:
   type: list
   elements: str
   sample: [python3-pyroute2, nftables]
+compiler:
+  description: Packages to be installed besides for a virtual environment with python-iptables, unless it comes as a
+    wheel that was built elsewhere.
+  returned: always
+  type: list
+  elements: str
+  sample: []
 backend:
   description: The firewall that would be used, V(nftables) or V(iptables).
   returned: always
@@ -137,14 +144,15 @@ def main() -> None:
     for finding in found:
         if finding.severity == findings.WARNING:
             module.warn(str(finding))
-    how, packages = install.decide(asked, facts)
+    needed = install.decide(asked, facts)
     result = {
         "changed": False,
         "findings": [asdict(finding) for finding in found],
         "os": {"id": facts.os.id, "version_id": facts.os.version_id, "like": list(facts.os.like)},
         "python": {name: getattr(facts.python, name) for name in ("version", "pyroute2", "iptc")},
-        "install": how,
-        "packages": list(packages),
+        "install": needed.how,
+        "packages": list(needed.packages),
+        "compiler": list(needed.compiler),
         "backend": facts.backend,
         "kernel": dict(facts.kernel.features),
     }

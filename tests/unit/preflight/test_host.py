@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -127,17 +128,32 @@ def test_without_the_capability_nothing_is_tried(tmp_path: Path, monkeypatch: py
     assert (found.root, found.kernel, run.ran) == (False, Kernel(), [])
 
 
-def test_release_that_a_distribution_does_not_tell_is_asked_of_dpkg(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("metadata", "release"),
+    [
+        ("pyroute2-0.9.7.dist-info", "0.9.7"),
+        ("pyroute2-0.7.11-py3.12.egg-info", "0.7.11"),
+        ("pyroute2-0.6.9.egg-info", "0.6.9"),
+        # distributions build it without its version control; then dpkg is asked
+        ("pyroute2-0.post0.egg-info", "0.7.12"),
+        ("pyroute2-0.0.0.dist-info", "0.7.12"),
+        ("pyroute2.core-0.6.9.egg-info", "0.7.12"),
+    ],
+)
+def test_release_of_a_library_is_that_of_its_metadata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metadata: str, release: str
 ) -> None:
-    monkeypatch.setattr(host, "version", lambda _name: "0.0.0")
+    library = tmp_path / "site-packages" / "pyroute2" / "__init__.py"
+    (tmp_path / "site-packages" / metadata).mkdir(parents=True)
+    monkeypatch.setattr(host, "find_spec", lambda name: ModuleSpec(name, None, origin=str(library)))
     status = (
         "Package: python3-pyroute2-minimal\nVersion: 9\n\n"
-        "Package: python3-pyroute2\nStatus: install ok installed\nVersion: 1:0.7.11-0ubuntu2\n\n"
+        "Package: python3-pyroute2\nStatus: install ok installed\nVersion: 1:0.7.12-0ubuntu2\n\n"
         "Package: x\nVersion: 8\n"
     )
-    assert facts(tmp_path, {"/var/lib/dpkg/status": status}).python.pyroute2 == "0.7.11"
-    assert facts(tmp_path, {"/var/lib/dpkg/status": "Package: x\nVersion: 8\n"}).python.pyroute2 == ""
+    assert facts(tmp_path, {"/var/lib/dpkg/status": status}).python.pyroute2 == release
+    unknown = facts(tmp_path, {"/var/lib/dpkg/status": "Package: x\nVersion: 8\n"}).python.pyroute2
+    assert unknown == (release if release in metadata else "")
 
 
 def test_library_that_is_not_there_has_no_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

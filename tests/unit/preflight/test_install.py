@@ -63,7 +63,23 @@ def host(os: Os = BOOKWORM, pyroute2: str | None = None, iptc: str | None = None
 def test_installation_is_chosen_by_what_there_is_and_how_old_the_packages_are(
     facts: Facts, how: str, packages: list[str]
 ) -> None:
-    assert decide(Asked(), facts) == Install(how, tuple(packages))
+    assert decide(Asked(), facts)[:2] == (how, tuple(packages))
+
+
+@pytest.mark.parametrize(
+    ("facts", "compiler"),
+    [
+        (host(JAMMY, backend="iptables"), ("gcc", "python3-dev")),
+        (host(ROCKY, backend="iptables"), ("gcc", "python3-devel")),
+        (host(JAMMY, backend="iptables", programs=frozenset({"gcc"})), ()),
+        (host(JAMMY, iptc="1.2.0", backend="iptables"), ()),
+        (host(JAMMY), ()),
+        # packages are built
+        (host(BOOKWORM, backend="iptables"), ()),
+    ],
+)
+def test_compiler_is_needed_only_where_python_iptables_is_built(facts: Facts, compiler: tuple[str, ...]) -> None:
+    assert decide(Asked(), facts).compiler == compiler
 
 
 @pytest.mark.parametrize(
@@ -104,7 +120,7 @@ def test_after_it_nothing_is_missing(
     os: Os, release: str | None, iptc: str | None, asked: Asked, **others: Any
 ) -> None:
     facts = host(os, release, iptc, **others)
-    how, packages = decide(asked, facts)
+    how, packages, _compiler = decide(asked, facts)
     assert how == "none" or asked.install in ("auto", how)
     if how == "none":
         assert not packages

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from glob import glob
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from ..errors import KernelError
@@ -25,7 +24,7 @@ from .facts import AUTO, IPTABLES, NFTABLES, Asked, Facts, Os, Python
 from .managers import BALANCERS, SYSCTLS, SYSTEMD
 from .trial import RESTORE, try_kernel
 
-PROGRAMS = ("nft", "iptables-legacy", RESTORE)
+PROGRAMS = ("nft", "iptables-legacy", RESTORE, "gcc")
 UNITS = ("systemd-networkd", "NetworkManager", "firewalld", "docker")
 TEXTS = (
     "/etc/os-release",
@@ -109,20 +108,23 @@ class Host:
         return Python(
             version=platform.python_version(),
             pyroute2=self._release("pyroute2", "pyroute2"),
-            iptc=self._release("iptc", "python-iptables"),
+            iptc=self._release("iptc", "python_iptables"),
             venv=self._makes_venvs(),
             packaged=_is_of_the_distribution(),
         )
 
     def _release(self, module: str, distribution: str) -> str | None:
-        """The release of an installed library, '' where nothing tells it."""
-        if find_spec(module) is None:
+        """The release of an installed library, '' where nothing tells it.
+
+        By the name of the metadata beside it: importlib.metadata takes longer to load than the whole look.
+        """
+        spec = find_spec(module)
+        if spec is None or not spec.origin:
             return None
-        with suppress(PackageNotFoundError):
-            told = version(distribution)
-            if not UNKNOWN.match(told):
-                return told
-        return self._packaged(f"python3-{module}")
+        beside = os.listdir(os.path.dirname(os.path.dirname(spec.origin)))
+        form = re.compile(rf"{distribution}-([^-]+?)(?:-py[\d.]+)?\.(?:dist|egg)-info\Z")
+        told = next((match[1] for match in map(form.match, beside) if match), "0")
+        return self._packaged(f"python3-{module}") if UNKNOWN.match(told) else told
 
     def _makes_venvs(self) -> bool:
         """Whether the distribution's Python can, by its own pip; Debian and Ubuntu package that separately."""

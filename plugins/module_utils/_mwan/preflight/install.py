@@ -13,22 +13,28 @@ from .facts import IPTABLES, NONE, PACKAGES, PYROUTE2, VENV, Asked, Facts, Os
 
 
 class Names(NamedTuple):
-    """How a family of distributions calls what we need; '' where it has none, or has it with Python."""
+    """How a family of distributions calls what we need; '' where it has none, or has it with Python.
+
+    `compiler` is what builds python-iptables.
+    """
 
     pyroute2: str
     nft: str
     iptc: str
     iptables: str
     venv: str
+    compiler: tuple[str, ...] = ("gcc", "python3-devel")
 
 
 NAMES = {
-    "debian": Names("python3-pyroute2", "nftables", "python3-iptables", "iptables", "python3-venv"),
+    "debian": Names(
+        "python3-pyroute2", "nftables", "python3-iptables", "iptables", "python3-venv", ("gcc", "python3-dev")
+    ),
     "rhel": Names("python3-pyroute2", "nftables", "", "iptables-legacy", ""),
     "fedora": Names("python3-pyroute2", "nftables", "", "iptables-legacy", ""),
     "suse": Names("python3-pyroute2", "nftables", "", "iptables", ""),
-    "arch": Names("python-pyroute2", "nftables", "", "iptables-legacy", ""),
-    "alpine": Names("py3-pyroute2", "nftables", "", "iptables-legacy", ""),
+    "arch": Names("python-pyroute2", "nftables", "", "iptables-legacy", "", ("gcc",)),
+    "alpine": Names("py3-pyroute2", "nftables", "", "iptables-legacy", "", ("gcc", "musl-dev", "python3-dev")),
 }
 USUAL = NAMES["debian"]._replace(iptables="iptables", venv="")
 # the first release of each distribution whose pyroute2 is PYROUTE2 or newer; that of EL is in EPEL
@@ -45,15 +51,22 @@ NUMBERED_AS = {**dict.fromkeys(("centos", "rocky", "almalinux", "ol"), "rhel"), 
 
 
 class Install(NamedTuple):
-    """`how` is what has to be done (none, packages, venv), `packages` what has to be installed for it."""
+    """`how` is what has to be done (none, packages, venv), `packages` what has to be installed for it.
+
+    `compiler` has to be, too, where python-iptables is not brought as a wheel: the package index has none.
+    """
 
     how: str
-    packages: tuple[str, ...]
+    packages: tuple[str, ...] = ()
+    compiler: tuple[str, ...] = ()
 
 
 def decide(asked: Asked, facts: Facts) -> Install:
     how = _how(asked, facts)
-    return Install(how, () if how == NONE else tuple(_packages(how, facts)))
+    if how == NONE:
+        return Install(how)
+    builds = how == VENV and not _has_iptc(facts) and "gcc" not in facts.programs
+    return Install(how, tuple(_packages(how, facts)), _names(facts.os).compiler if builds else ())
 
 
 def missing(facts: Facts) -> list[str]:
