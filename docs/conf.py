@@ -34,8 +34,9 @@ html_show_sphinx = False
 
 # Where a page of the site shows what the repository has elsewhere
 PAGES = [
-    (re.compile(r"\.\./plugins/modules/?"), "reference/index.rst"),
+    (re.compile(r"\.\./plugins/(?:modules|filter)/?"), "reference/index.rst"),
     (re.compile(r"\.\./plugins/modules/(\w+)\.py"), r"reference/\1_module.rst"),
+    (re.compile(r"\.\./plugins/filter/(\w+)\.py"), r"reference/\1_filter.rst"),
     (re.compile(r"\.\./roles/(\w+)(?:/README\.md|/meta/argument_specs\.yml|/)?"), r"reference/\1_role.rst"),
 ]
 # What the generated pages refer to in Ansible's own documentation
@@ -45,7 +46,8 @@ ANSIBLE = {
 }
 OUTWARD = re.compile(r"\]\((\.\./[^)#\s]*)(#[^)\s]*)?\)")
 SECTION = re.compile(r"^## ", re.MULTILINE)
-ENTRY = re.compile(r"\]\(((?!\w+:)[^)#\s]+)\.(?:md|rst)\)")
+# of the generated pages only the first, which has the others
+ENTRY = re.compile(r"\]\(((?!\w+:|reference/\w+_)[^)#\s]+)\.(?:md|rst)\)")
 
 
 def inward(match):
@@ -62,7 +64,7 @@ def inward(match):
 
 def with_menu(section):
     """A section of index.md and, unseen, the part of the menu that its links make."""
-    entries = ENTRY.findall(section)
+    entries = dict.fromkeys(ENTRY.findall(section))
     if not entries:
         return section
     caption = section.split("\n", 1)[0]

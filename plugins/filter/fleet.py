@@ -12,7 +12,7 @@ short_description: Gather what multi-WAN routers say of themselves
 version_added: 0.1.0
 description:
   - Takes what C(mwanctl status --check --drift --json) printed on each router, and what kept others from answering.
-  - The playbook P(multiwan.linux.status#playbook) does it for you.
+  - The playbook C(multiwan.linux.status) does it for you.
 positional: _input
 options:
   _input:
