@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
-"""The prober under systemd: what it may do, and what its end, a dark provider and a reboot leave for the clients."""
+"""The prober under systemd: what it may do, and what its end and a dark provider leave for the clients."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
-from lab import connections, new_tag, reboot, run, run_json, wait_until
+from lab import connections, dark, new_tag, run, states, wait_until
 
 SERVER = "7.7.7.7"
 LINKS = {"isp_a": "5.5.5.5", "isp_b": "6.6.6.6"}
@@ -21,11 +20,6 @@ KEPT = ("ip rule", "ip route show table all proto mwan", "nft list table inet mw
 def unit(name: str) -> str:
     """A property of the unit as systemd has it."""
     return run("router", "systemctl show mwan.service --property=%s --value", name).strip()
-
-
-def states() -> dict[str, str]:
-    health = run_json("router", "cat /run/mwan/health.json")
-    return {name: entry["state"] for name, entry in health["links"].items()}
 
 
 def kept() -> list[str]:
@@ -39,17 +33,6 @@ def both_links_are_up() -> bool:
 def sources(count: int = 40) -> set[str]:
     """The addresses that the server saw of so many connections of the client."""
     return set(connections("client", SERVER, new_tag(), count))
-
-
-@contextmanager
-def dark(provider: str) -> Iterator[None]:
-    """It forwards nothing and says nothing of it; cable and neighbour are as they were."""
-    rules = "table inet dark { chain lost { type filter hook prerouting priority raw; drop; }; }"
-    run(provider, "nft %s", rules)
-    try:
-        yield
-    finally:
-        run(provider, "nft delete table inet dark")
 
 
 @pytest.fixture(autouse=True)
@@ -186,15 +169,3 @@ def test_a_device_that_comes_late_is_taken_in() -> None:
         run("router", "ip link set later name wan2 && ip link set wan2 up")
     wait_until(both_links_are_up, 30)
     assert sources() == set(LINKS.values())
-
-
-def test_a_drained_link_stays_so_over_a_reboot() -> None:
-    run("router", "mwanctl drain isp_b --why %s", "line test")
-    try:
-        reboot("router")
-        assert sources() == {LINKS["isp_a"]}
-        link = run_json("router", "mwanctl status --json")["links"]["isp_b"]
-        assert (link["state"], link["drained"]["why"]) == ("drained", "line test")
-    finally:
-        run("router", "mwanctl undrain isp_b")
-    wait_until(lambda: sources(20) == set(LINKS.values()))
