@@ -88,6 +88,7 @@ def test_compiler_is_needed_only_where_python_iptables_is_built(facts: Facts, co
         ("none", host(), "none", []),
         ("packages", host(JAMMY), "packages", ["python3-pyroute2", "nftables"]),
         ("packages", host(pyroute2="0.7.2", programs=NFT), "none", []),
+        ("packages", host(ROCKY, backend="iptables"), "packages", ["python3-pyroute2", "iptables-legacy"]),
         ("venv", host(), "venv", ["nftables"]),
         ("venv", host(pyroute2="0.7.2", programs=NFT), "venv", []),
     ],

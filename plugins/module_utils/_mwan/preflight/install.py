@@ -36,7 +36,7 @@ NAMES = {
     "arch": Names("python-pyroute2", "nftables", "", "iptables-legacy", "", ("gcc",)),
     "alpine": Names("py3-pyroute2", "nftables", "", "iptables-legacy", "", ("gcc", "musl-dev", "python3-dev")),
 }
-USUAL = NAMES["debian"]._replace(iptables="iptables", venv="")
+USUAL = NAMES["debian"]._replace(venv="")
 # the first release of each distribution whose pyroute2 is PYROUTE2 or newer; that of EL is in EPEL
 NEW_ENOUGH = {
     "debian": (12,),
@@ -132,6 +132,6 @@ def _packages(how: str, facts: Facts) -> Iterator[str]:
     if facts.backend != IPTABLES:
         yield from [names.nft] * ("nft" not in facts.programs)
         return
-    if how != VENV and not _has_iptc(facts):
-        yield names.iptc or "python3-iptables"
+    if how != VENV and names.iptc and not _has_iptc(facts):
+        yield names.iptc
     yield from [names.iptables] * ("iptables-legacy" not in facts.programs)
