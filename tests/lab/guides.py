@@ -67,7 +67,8 @@ def command_blocks(page: Path) -> Iterator[list[str]]:
     """Indented blocks, without remarks. In one that begins with a prompt, only what stands after prompts is given."""
     text = FENCED.sub("", page.read_text(encoding="utf-8"))
     for found in re.findall(r"(?:^ {4}.*\n)+", text, re.MULTILINE):
-        lines = [REMARK.sub("", line[4:]).rstrip() for line in found.splitlines()]
+        joined = re.sub(r"\\\n\s*", "", found)
+        lines = [REMARK.sub("", line[4:]).rstrip() for line in joined.splitlines()]
         if lines[0].startswith("$ "):
             lines = [line[2:] for line in lines if line.startswith("$ ")]
         yield [line for line in lines if line]

@@ -143,8 +143,8 @@ def test_pages_that_shall_declare_something_do() -> None:
 TYPED = """
     ansible ansible-doc ansible-galaxy ansible-inventory ansible-playbook ansible-vault apt apt-get at bridge cat chgrp
     chmod chown conntrack cp curl dig dnf docker ethtool firewall-cmd fuser getent git grep ip ipset iptables-legacy
-    journalctl jq ls make mwanctl mwand netplan networkctl nft nmcli nstat pip ping promtool resolvectl rm shorewall ss ssh
-    sudo sysctl systemctl systemd-run tail tc tcpdump tracepath ufw update-alternatives watch wg
+    journalctl jq ls make mwanctl mwand netplan networkctl nft nmcli nstat pip ping promtool resolvectl rm shorewall ss
+    ssh sudo sysctl systemctl systemd-run tail tc tcpdump tracepath ufw update-alternatives watch wg
 """
 PROGRAMS = frozenset(TYPED.split())
 
@@ -153,9 +153,8 @@ def typed() -> Iterator[tuple[str, list[str]]]:
     """Every command of a block that begins with one, in words, with the page it is on."""
     for page in guides.pages():
         for block in guides.command_blocks(page):
-            text = "\n".join(block).replace("\\\n", " ")
-            if Path(text.split()[0]).name in PROGRAMS:
-                for line in text.splitlines():
+            if Path(block[0].split()[0]).name in PROGRAMS:
+                for line in block:
                     yield page.name, shlex.split(line, comments=True)
 
 
