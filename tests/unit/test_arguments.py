@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from _mwan import changes
-from _mwan.document import Document, parse_list
+from _mwan.document import Document
 from _mwan.errors import InputError
 from _mwan.explain import OPTIONS
 from _mwan.forwards import Dnat
@@ -102,27 +101,6 @@ def test_an_example_of_the_documentation_is_accepted(module: str, params: Any) -
     if module == "mwan_policy":
         links = changes.policies(links, {**checked.validated_parameters, "default_policy": ""})
     CHANGES[module](links, checked.validated_parameters).check()
-
-
-def documented_variables() -> list[Any]:
-    blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/variables.md").read_text(), re.DOTALL | re.MULTILINE)
-    found = [yaml.safe_load(block) for block in blocks]
-    return [variables for variables in found if isinstance(variables, dict)]
-
-
-def test_the_variables_in_the_documentation_are_accepted() -> None:
-    documented = documented_variables()
-    assert {name for variables in documented for name in variables} >= {"mwan_links", "mwan_probe", "mwan_policies"}
-    for variables in documented:
-        general = ProbeOverrides.parse("mwan_probe", variables.get("mwan_probe", {}))
-        general.settings("mwan_probe")
-        for link in parse_list(Link, "mwan_links", variables.get("mwan_links")):
-            link.probe.over(general).settings(link.name)
-        parse_list(Policy, "mwan_policies", variables.get("mwan_policies"))
-        parse_list(Rule, "mwan_rules", variables.get("mwan_rules"))
-        parse_list(Snat, "mwan_snat", variables.get("mwan_snat"))
-        parse_list(Dnat, "mwan_dnat", variables.get("mwan_dnat"))
-        RpFilter.parse("mwan_rp_filter", variables.get("mwan_rp_filter", {}))
 
 
 @pytest.mark.parametrize("module", CHANGES)
