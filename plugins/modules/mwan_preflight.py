@@ -28,7 +28,7 @@ options:
     choices: [auto, nftables, iptables]
     default: auto
   accept:
-    description: Names of findings that are known and wanted. They neither fail nor warn.
+    description: Names of findings that are known and wanted. They neither fail nor warn. A name of none is refused.
     type: list
     elements: str
     default: []
@@ -122,10 +122,13 @@ kernel:
 """
 
 from dataclasses import asdict
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.multiwan.linux.plugins.module_utils._mwan import values
+from ansible_collections.multiwan.linux.plugins.module_utils._mwan.errors import InputError
 from ansible_collections.multiwan.linux.plugins.module_utils._mwan.preflight import findings, install, managers
-from ansible_collections.multiwan.linux.plugins.module_utils._mwan.preflight.facts import INSTALLS, Asked
+from ansible_collections.multiwan.linux.plugins.module_utils._mwan.preflight.facts import INSTALLS, Asked, Facts
 from ansible_collections.multiwan.linux.plugins.module_utils._mwan.preflight.host import Host
 
 
@@ -138,16 +141,31 @@ def main() -> None:
     }
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     params = module.params
+    accepted = _accepted(module)
     asked = Asked(params["service"], params["firewall_backend"], params["install"])
     facts = Host(lambda command, text: module.run_command(command, data=text, handle_exceptions=False)).facts(asked)
-    found = findings.found(managers.CHECKS, asked, facts, params["accept"])
+    found = findings.found(managers.CHECKS, asked, facts, accepted)
     for finding in found:
         if finding.severity == findings.WARNING:
             module.warn(str(finding))
+    result = {"changed": False, "findings": [asdict(finding) for finding in found], **_told(asked, facts)}
+    refusal = findings.refused(found)
+    if refusal:
+        module.fail_json(msg=refusal, **result)
+    module.exit_json(**result)
+
+
+def _accepted(module: AnsibleModule) -> list[str]:
+    known = [check.name for check in managers.CHECKS]
+    try:
+        return [values.choice("accept", name, known) for name in module.params["accept"]]
+    except InputError as exc:
+        module.fail_json(msg=str(exc), option=exc.option)
+
+
+def _told(asked: Asked, facts: Facts) -> dict[str, Any]:
     needed = install.decide(asked, facts)
-    result = {
-        "changed": False,
-        "findings": [asdict(finding) for finding in found],
+    return {
         "os": {"id": facts.os.id, "version_id": facts.os.version_id, "like": list(facts.os.like)},
         "python": {name: getattr(facts.python, name) for name in ("version", "pyroute2", "iptc")},
         "install": needed.how,
@@ -156,10 +174,6 @@ def main() -> None:
         "backend": facts.backend,
         "kernel": dict(facts.kernel.features),
     }
-    refusal = findings.refused(found)
-    if refusal:
-        module.fail_json(msg=refusal, **result)
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

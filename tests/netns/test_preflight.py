@@ -31,6 +31,8 @@ def test_errors_are_told_together_with_their_remedies_unless_they_are_accepted(t
         assert finding["remedy"] in failed["msg"]
     passed = run_module(two_links, "mwan_preflight", {"accept": ["systemd", "sysctl"]})
     assert passed["findings"] == []
+    misspelt = run_module(two_links, "mwan_preflight", {"accept": ["systemd", "sysctls"]})
+    assert "accept: 'sysctls' is not known. Choose one of privilege, systemd, sysctl," in misspelt["msg"]
 
 
 def state(router):

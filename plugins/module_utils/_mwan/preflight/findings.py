@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -101,7 +101,7 @@ def _missing(asked: Asked, facts: Facts) -> Told | None:
     if asked.install != NONE or not lacking:
         return None
     return Told(
-        f"{_listed(lacking)} missing for this Python, and mwan_install: none leaves it to you",
+        f"{_listed(lacking)} missing for the modules, and mwan_install: none leaves it to you",
         "Install what is missing, or set mwan_install: auto",
     )
 
@@ -201,7 +201,3 @@ def found(checks: Iterable[Check], asked: Asked, facts: Facts, accept: Iterable[
     """The findings that are not accepted."""
     accepted = set(accept)
     return tuple(finding for finding in run(checks, asked, facts) if finding.name not in accepted)
-
-
-def names(checks: Iterable[Check]) -> Iterator[str]:
-    return (check.name for check in checks)
