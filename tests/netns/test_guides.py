@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _mwan.firewall.iptables import Iptables
 from lab import guides, impair, topology
 from lab.balance import about, counted, counting
 from lab.console import command, ctl
 from lab.doors import Doors, knock, neighbour, tcp, udp
 from lab.engine import Engine
+from lab.prober import Prober
 from lab.state import snapshot
 from lab.topology import LAN_ROUTER, Topology
-from lab.traffic import AccessLogServer, fetch_many
-from lab.watched import watched
+from lab.traffic import AccessLogServer, EchoServer, LongLivedTcp, LongLivedUdp, fetch_many
+from lab.watched import BRISK, watched
 
 A, B = "5.5.5.5", "6.6.6.6"
 CLIENT, WEB, MAIL = "192.168.101.1", "192.168.101.10", "192.168.101.11"
@@ -152,6 +154,74 @@ def test_servers_behind_both_links(two_links: Topology, backend: str) -> None:
             assert set(knock(hosts, *mail)) == {f"{B} 7.7.7.7:25"}
             assert knock(net.server, tcp(B, 80, FRIEND)) == [f"{FRIEND} {WEB}:80"]
         assert net.spoofed() == 0
+
+
+def test_lines_move_over_one_by_one(two_links: Topology) -> None:
+    """As from mwan3 or VyOS to another machine: the first line is enough to begin with, the second comes later."""
+    net = two_links
+    net.variables = guides.declared("quickstart.md", "2. Write it down")
+    with Engine(net) as engine, AccessLogServer(net.server), impair.cable_pulled(net, "isp_a") as elsewhere:
+        engine.apply(mwan_probe=BRISK)
+        with Prober(net.router) as prober:
+            prober.wait_for("isp_b", "up")
+            fetched = fetch_many(net.client, 30)
+            assert (dict(fetched.sources), fetched.failures) == ({B: 30}, [])
+            elsewhere.undo()
+            prober.wait_for("isp_a", "up")
+            prober.wait_settled()
+            fetched = fetch_many(net.client, 60)
+            assert (set(fetched.sources), fetched.failures) == ({A, B}, [])
+
+
+SHOREWALL = """
+    sysctl -qw net.ipv4.ip_forward=1
+    ip route add default nexthop via 5.5.5.1 dev wan1 weight 3 nexthop via 6.6.6.1 dev wan2 weight 1
+    for n in 1 2; do
+      set -- $(test $n = 1 && echo 5.5.5.1 wan1 5.5.5.5 20000 || echo 6.6.6.1 wan2 6.6.6.6 20256)
+      ip route add 192.168.101.0/24 dev lan0 table $n
+      ip route add default via $1 dev $2 table $n
+      ip rule add priority 1000$n fwmark $n/0xff lookup $n
+      ip rule add priority $4 from $3 lookup $n
+      iptables-legacy -t mangle -A PREROUTING -i $2 -m mark --mark 0/0xff -j CONNMARK --set-mark $n/0xff
+      iptables-legacy -t nat -A POSTROUTING -s 192.168.101.0/24 -o $2 -j SNAT --to-source $3
+    done
+    iptables-legacy -t mangle -I PREROUTING -m connmark ! --mark 0/0xff -j CONNMARK --restore-mark --mask 0xff
+"""
+WITHOUT_PROVIDERS = """
+    for p in 10001 10002 20000 20256; do ip rule del priority $p; done
+    for t in 1 2; do ip route flush table $t; done
+    iptables-legacy -t mangle -F PREROUTING
+    iptables-legacy -t nat -F POSTROUTING
+"""
+
+
+def test_shorewall_hands_its_connections_over() -> None:
+    """What it makes of the providers of the page, with connections; then the run, and the providers are emptied."""
+    if problem := Iptables().unavailable():
+        pytest.skip(problem)
+    with (
+        topology.two_links(clients=9) as net,
+        EchoServer(net.server),
+        AccessLogServer(net.server),
+    ):
+        net.variables = guides.declared("migration-shorewall.md", "A whole configuration")
+        net.router.run(f"set -e\n{SHOREWALL}")
+        flows = [kind(net.client, number=9, sources=net.client_addresses) for kind in (LongLivedTcp, LongLivedUdp)]
+        with Engine(net) as engine:
+            hand_over(net, engine)
+            ended = [stats for flow in flows for stats in flow.stop()]
+            assert engine.apply().actions == []
+        assert {source for flow in ended for source in flow.sources} == {A, B}
+        assert [flow for flow in ended if flow.missing or flow.error or len(flow.sources) != 1] == []
+        assert net.spoofed() == 0
+
+
+def hand_over(net: Topology, engine: Engine) -> None:
+    engine.apply()
+    assert fetch_many(net.client, 40).failures == [], "side by side"
+    net.router.run(f"set -e\n{WITHOUT_PROVIDERS}")
+    fetched = fetch_many(net.client, 120)
+    assert (about(fetched.sources, {A: 3, B: 1}), fetched.failures) == (True, [])
 
 
 # what can be looked at in a lab: no service manager, no names, nobody to listen for

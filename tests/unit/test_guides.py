@@ -128,6 +128,7 @@ def applied(router: ModelRouter, variables: Mapping[str, Any]) -> Outcome:
 def test_probing_fits_together() -> None:
     for block in DECLARING:
         general = ProbeOverrides.parse("mwan_probe", block.variables.get("mwan_probe", {}))
+        general.settings("mwan_probe")
         for link in block.variables.get("mwan_links", ()):
             ProbeOverrides.parse(link["name"], link.get("probe", {})).over(general).settings(link["name"])
 

@@ -97,7 +97,7 @@ class Flow:
 
     def stats(self, ended: float) -> dict[str, Any]:
         times = sorted(self.answers.values())
-        gaps = [later - earlier for earlier, later in zip(times, [*times[1:], ended], strict=True)]
+        gaps = [later - earlier for earlier, later in zip(times, [*times[1:], ended], strict=False)]
         return {
             "sent": self.sent,
             "answered": len(self.answers),
