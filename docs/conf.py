@@ -23,7 +23,6 @@ version = release = os.environ["MWAN_VERSION"]
 
 extensions = ["myst_parser", "sphinx_antsibull_ext"]
 nitpicky = True
-default_role = "any"
 # Addresses of anchors as git hosts make them
 myst_heading_anchors = 4
 
