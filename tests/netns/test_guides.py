@@ -128,13 +128,13 @@ def test_two_routers_on_one_segment(existing_routers: Topology, backend: str) ->
     assert net.spoofed() == 0
 
 
-def test_servers_behind_both_links(two_links: Topology, backend: str) -> None:
+def test_servers_behind_both_links(two_links: Topology) -> None:
     """Reached by both entrances, also from inside; mail leaves by one link, and by the other when that one is down."""
     net = two_links
     net.variables = guides.declared("servers.md", "Configuration")
     hosts = neighbour(net, WEB, MAIL)
     with (
-        watched(net, backend) as prober,
+        watched(net) as prober,
         Doors(hosts, [WEB, MAIL], [25, 80, 443]),
         Doors(net.server, ["7.7.7.7"], [25]),
         AccessLogServer(net.router, 81),
