@@ -32,11 +32,11 @@ built_image() {
     # Two scenarios may start at once; one of them builds.
     exec 9<"$0"
     flock 9
-    podman image exists "$name:$hash" || {
+    if ! podman image exists "$name:$hash"; then
         build_image "$name:$hash"
         podman images --quiet --filter "reference=$name" --filter "before=$name:$hash" |
             xargs --no-run-if-empty podman rmi >/dev/null 2>&1 || true # one that is in use stays
-    }
+    fi
     echo "$name:$hash"
 }
 
@@ -48,7 +48,10 @@ build_image() {
         --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/man/*' \
         --customize-hook="$shared/customize-image.sh" \
-        "$suite" - "$(mirror)" | podman import --quiet - "$1" >&2
+        "$suite" - "$(mirror)" | podman import --quiet - "$1" >&2 || {
+        podman rmi --ignore "$1" >/dev/null 2>&1 # half of one
+        return 1
+    }
 }
 
 # The packages of one section, joined by commas.
