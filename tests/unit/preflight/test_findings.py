@@ -332,3 +332,29 @@ def test_every_finding_has_its_section_in_the_documentation_and_nothing_else_has
     assert re.findall(r"^### (\w+)$", page, re.M) == [check.name for check in CHECKS]
     for check in CHECKS:
         assert f"| [{check.name}](#{check.name}) | {check.severity} |" in page
+
+
+# wg-quick
+
+TUNNEL = "[Interface]\nAddress = 10.8.0.1/24\n{}\n[Peer]\nAllowedIPs = {}\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "allowed", "expected"),
+    [
+        ("", "0.0.0.0/0", True),
+        ("", "::/0, 0.0.0.0/0", True),
+        ("table = auto", "0.0.0.0/0", True),
+        ("# Table = 100", "0.0.0.0/0", True),
+        ("Table = 100", "0.0.0.0/0", False),
+        ("Table = off", "0.0.0.0/0", False),
+        ("", "10.8.0.0/24, 198.51.100.0/24", False),
+        ("", "::/0", False),
+        ("", "10.0.0.0/0", True),
+        ("", "10.0.0.0/08", False),
+        ("", "fd00::1/0", False),
+    ],
+)
+def test_tunnels_that_take_everything_are_told(setting: str, allowed: str, expected: bool) -> None:
+    facts = replace(READY, texts={"/etc/wireguard/wg0.conf": TUNNEL.format(setting, allowed)})
+    assert (told(facts) == ["wg_quick"]) is expected

@@ -21,7 +21,7 @@ from ..firewall.nftables import SBIN, Runner
 from ..store import KEPT
 from .configs import assignments, mapping
 from .facts import AUTO, IPTABLES, NFTABLES, Asked, Facts, Os, Python
-from .managers import BALANCERS, SYSCTLS, SYSTEMD
+from .managers import BALANCERS, SYSCTLS, SYSTEMD, TUNNELS
 from .trial import RESTORE, try_kernel
 
 PROGRAMS = ("nft", "iptables-legacy", RESTORE, "gcc")
@@ -39,6 +39,7 @@ TEXTS = (
     "/etc/ufw/*.conf",
     "/etc/ufw/*.rules",
     "/etc/docker/daemon.json",
+    TUNNELS,
     *BALANCERS,
 )
 CAP_NET_ADMIN = 12  # linux/capability.h

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatch
 
 from .configs import Filter, assignments, effective, mapping, switched, sysctls
 from .facts import IPTABLES, Asked, Facts
@@ -14,6 +15,7 @@ from .install import numbers
 
 SYSTEMD = ("/etc", "/run", "/usr/local/lib", "/usr/lib")
 SYSCTLS = ("/usr/lib/sysctl.d/*.conf", "/run/sysctl.d/*.conf", "/etc/sysctl.d/*.conf", "/etc/sysctl.conf")
+TUNNELS = "/etc/wireguard/*.conf"
 # from this release on, NetworkManager leaves routes alone whose protocol is none of its own
 IGNORES_PROTOCOLS = (1, 36)
 
@@ -158,6 +160,30 @@ def _docker(_asked: Asked, facts: Facts) -> Told | None:
     )
 
 
+def _wg_quick(_asked: Asked, facts: Facts) -> Told | None:
+    """For a tunnel that takes everything, wg-quick(8) adds rules without a priority, unless a table is given.
+
+    The kernel puts these before the lowest rule that is there (fib_default_rule_pref in net/core/fib_rules.c).
+    """
+    tunnels = [path for path, text in sorted(facts.texts.items()) if fnmatch(path, TUNNELS) and _takes_all(text)]
+    if not tunnels:
+        return None
+    return Told(
+        f"wg-quick ({', '.join(tunnels)}) puts rules before ours whenever its tunnel comes up after the router was "
+        "configured, and they lead everything into it",
+        "Give the tunnel a Table, such as 100, and what leads to it a rule behind ours: PostUp = ip rule add pref "
+        "30000 not fwmark 0x10000/0x10000 lookup 100, with FwMark = 0x10000; and what shall use it a rule of "
+        "mwan_rules with target: main",
+    )
+
+
+def _takes_all(tunnel: str) -> bool:
+    """Keys are in any case to wg-quick."""
+    table = re.search(r"^\s*Table\s*=\s*(\S+)", tunnel, re.MULTILINE | re.IGNORECASE)
+    everything = re.search(r"^\s*AllowedIPs\s*=(.*[\s,])?[\d.]+/0\b", tunnel, re.MULTILINE | re.IGNORECASE)
+    return bool(everything) and (table[1].lower() if table else "auto") == "auto"
+
+
 def _iptables_variant(_asked: Asked, facts: Facts) -> Told | None:
     if facts.backend != IPTABLES or not facts.iptables_by_nft:
         return None
@@ -197,6 +223,7 @@ CHECKS: tuple[Check, ...] = (
     Check("ufw_forward", WARNING, _ufw_forward),
     Check("ufw_rp_filter", WARNING, _ufw_rp_filter),
     Check("docker", WARNING, _docker),
+    Check("wg_quick", WARNING, _wg_quick),
     Check("iptables_variant", WARNING, _iptables_variant),
     Check("balancer", WARNING, _balancers),
 )
