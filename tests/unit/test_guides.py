@@ -177,6 +177,35 @@ def test_mwanctl_understands_what_pages_say_to_type(monkeypatch: pytest.MonkeyPa
             parser.parse_args([first, *others])  # ends the test where it does not understand
 
 
+# messages
+
+SOURCES = [
+    file
+    for place in ("plugins", "roles")
+    for file in (CHECKOUT / place).rglob("*")
+    if file.suffix in (".py", ".yml") and file.is_file()
+]
+# what stands for something else in a message: a device, an option, a number, or anything
+STANDS_FOR = re.compile(r"\.\.\.|[A-Z]{4,}|\bN\b|`")
+
+
+def messages() -> list[str]:
+    """Those that the page explains for a playbook that fails."""
+    table = (CHECKOUT / "docs/troubleshooting.md").read_text().partition("## The playbook fails")[2].partition("## ")[0]
+    return [row.split("|")[1].strip() for row in table.splitlines() if row.startswith("| ")][1:]
+
+
+def test_messages_that_are_explained_are_said() -> None:
+    """By a module, the library or the role; one is Ansible's own."""
+    said = " ".join(file.read_text() for file in SOURCES)
+    found = messages()
+    assert len(found) > 15
+    pieces = [piece.strip(" ,:;()") for message in found for piece in STANDS_FOR.split(message)]
+    assert {piece for piece in pieces if piece not in said} == {
+        "Failed to import the required Python library (pyroute2"
+    }
+
+
 # links
 
 
