@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -29,7 +30,8 @@ SETTINGS = (
 PYROUTE2_PACKAGE = "pyroute2 (0.7.2 or newer; python3-pyroute2 on Debian, Ubuntu, and from EPEL on RHEL)"
 
 # made by the role where distribution packages are missing or too old
-VENV_PYTHON = "/usr/local/lib/mwan/venv/bin/python"
+VENV = "/usr/local/lib/mwan/venv"
+VENV_PYTHON = VENV + "/bin/python"
 
 Change = Callable[[Document, Mapping[str, Any]], Document]
 
@@ -59,6 +61,8 @@ def run(module: AnsibleModule, change: Change) -> None:
         "links": outcome.links,
         "unlisted": changes.unlisted(outcome.document, params),
     }
+    if params["validate"] is not None:
+        result["settled"] = not outcome.changed and changes.is_all(outcome.document, params["validate"])
     if module._diff:
         result["diff"] = outcome.diff
     module.exit_json(**result)
@@ -86,21 +90,19 @@ def with_settings(document: Document, params: Mapping[str, Any]) -> Document:
     return replace(document, settings=Settings.parse("settings", {**document.settings.dump(), **given}))
 
 
-def respawn(module: AnsibleModule) -> None:
-    """Go on with the Python of the role's virtual environment, where there is one that has the library.
+def respawn() -> None:
+    """Go on with the Python of the role's virtual environment, where there is one.
 
-    So modules work on such a router without `ansible_python_interpreter`. Returns where there is none.
+    So modules work there whatever `ansible_python_interpreter` is. Returns where there is none.
     """
-    if not os.path.exists(VENV_PYTHON) or has_respawned():
-        return
-    if module.run_command([VENV_PYTHON, "-c", "import pyroute2"], handle_exceptions=True)[0] == 0:
+    if os.path.exists(VENV_PYTHON) and os.path.realpath(sys.prefix) != os.path.realpath(VENV) and not has_respawned():
         respawn_module(VENV_PYTHON)
 
 
 def open_router(module: AnsibleModule) -> Router:
     """The router this module runs on; ends the module where a library or the privilege is missing."""
+    respawn()
     if messages.PYROUTE2_IMPORT_ERROR:
-        respawn(module)
         module.fail_json(msg=missing_required_lib(PYROUTE2_PACKAGE), exception=messages.PYROUTE2_IMPORT_ERROR)
     if os.geteuid() != 0:
         module.fail_json(msg="routing tables and firewall can only be managed by root; set become: true")

@@ -15,9 +15,13 @@ import struct
 import time
 from collections.abc import Iterable
 
+from . import environment
 from ._mwan import layout, local, store
 from ._mwan.console.control import SOCKET as CONTROL
 from .library import OURS
+
+# beside releases and environments: links, a former state of them that a rename was to replace, and wheels
+OTHERS = ("current", "current.new", environment.NAME, environment.NAME + ".new", "wheels")
 
 UNIT = "/etc/systemd/system/mwan.service"
 UNIT_CHANGES = UNIT + ".d"
@@ -70,7 +74,7 @@ def kept() -> list[str]:
 
 
 def _is_ours(name: str) -> bool:
-    return name in ("current", "current.new") or name.startswith("venv") or bool(OURS.match(name))
+    return name in OTHERS or bool(OURS.match(name) or environment.OURS.match(name))
 
 
 def _leads_into(link: str, directory: str) -> bool:

@@ -25,8 +25,7 @@ SYSTEMD = "/run/systemd/system"  # there while it runs (sd_booted(3))
 
 def run(module: AnsibleModule) -> None:
     """In this order: whoever repairs the router is stopped before there is something to repair."""
-    if messages.PYROUTE2_IMPORT_ERROR:
-        runner.respawn(module)
+    runner.respawn()
     if os.geteuid() != 0:
         module.fail_json(msg="only root can take away what root has installed; set become: true")
     result: dict[str, Any] = {"changed": False, "actions": [], "diff": []}

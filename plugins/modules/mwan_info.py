@@ -13,7 +13,15 @@ short_description: Look at a multi-WAN router
 version_added: 0.1.0
 description:
   - Returns what is declared, what the kernel has, what takes effect, and where they differ. Changes nothing.
-options: {}
+options:
+  verify:
+    description: Fail where the router is not as declared. A link that is down is no failure.
+    type: bool
+    default: false
+  service:
+    description: With O(verify), fail also where no prober watches the declared links.
+    type: bool
+    default: false
 author:
   - The multiwan.linux contributors (@multiwan)
 extends_documentation_fragment:
@@ -31,9 +39,10 @@ EXAMPLES = r"""
   multiwan.linux.mwan_info:
   register: router
 
-- name: Stop if somebody changed the routing by hand
-  ansible.builtin.assert:
-    that: router.drift | length == 0
+- name: Stop if somebody changed the routing by hand, or nobody watches the links
+  multiwan.linux.mwan_info:
+    verify: true
+    service: true
 """
 
 RETURN = r"""
@@ -83,6 +92,11 @@ foreign:
   returned: success
   type: list
   elements: str
+prober:
+  description: The state of each link by the word of the prober; null where none runs.
+  returned: with O(verify) and O(service)
+  type: dict
+  sample: {links: {isp_a: up, isp_b: down}}
 warnings_found:
   description: Remarks, such as a link whose device does not exist.
   returned: success
@@ -91,13 +105,23 @@ warnings_found:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.multiwan.linux.plugins.module_utils import runner
+from ansible_collections.multiwan.linux.plugins.module_utils import runner, verification
 from ansible_collections.multiwan.linux.plugins.module_utils._mwan import inspection
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    found = runner.guarded(module, lambda: inspection.inspect(runner.open_router(module)))
+    spec = {"verify": {"type": "bool", "default": False}, "service": {"type": "bool", "default": False}}
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+    router = runner.open_router(module)
+    if module.params["verify"]:
+        found = runner.guarded(module, lambda: verification.settled(router, module.params["service"]))
+        for link in verification.out_of_service(found):
+            module.warn(link)
+    else:
+        found = runner.guarded(module, lambda: inspection.inspect(router))
+    problems = verification.problems(found) if module.params["verify"] else []
+    if problems:
+        module.fail_json(msg="the router does not do what was declared: " + "; ".join(problems), **found)
     module.exit_json(changed=False, **found)
 
 

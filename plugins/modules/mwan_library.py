@@ -28,6 +28,42 @@ options:
     description: Text of each program by name. They are installed executable beside the library.
     type: dict
     default: {}
+  files:
+    description: Text of other files by path, for everybody to read.
+    type: dict
+    default: {}
+  links:
+    description: Symbolic links by path, with what they point to.
+    type: dict
+    default: {}
+  look_in:
+    description: Directories whose files C(*.conf) are told in RV(marked) where the role has written them.
+    type: list
+    elements: path
+    default: []
+  user:
+    description: The user that the prober runs as. It is made with its group, and so are the directories that root's
+      modules and the prober share. None by default; what is stored is root's alone then.
+    type: str
+  venv:
+    description:
+      - A virtual environment that programs and modules run with, in C(venv) below O(directory). It is made aside when
+        something of it changes, and switched to when it is whole.
+      - Left out, there is none; one that was made before is removed.
+    type: dict
+    suboptions:
+      python:
+        description: The Python it is made with.
+        type: path
+        default: /usr/bin/python3
+      requirements:
+        description: Texts of requirements files.
+        type: list
+        elements: str
+        required: true
+      wheels:
+        description: Directory on the router that packages are taken from. PyPI is asked by default.
+        type: path
   state:
     description:
       - V(present) installs the library, V(absent) removes everything that modules and role have left on the host.
@@ -59,41 +95,50 @@ release:
   returned: O(state=present)
   type: str
   sample: /usr/local/lib/mwan/1d02311e6211
+renewed:
+  description: Whether programs, or what they run with, are new, so that a service has to be restarted.
+  returned: O(state=present)
+  type: bool
+written:
+  description: Those of O(files) that were written.
+  returned: O(state=present)
+  type: list
+  elements: str
+marked:
+  description: Files in O(look_in) that the role has written.
+  returned: O(state=present)
+  type: list
+  elements: str
 actions:
-  description: What is removed, in its order. In check mode, what would be.
-  returned: O(state=absent)
+  description: What is installed or removed, in its order. In check mode, what would be.
+  returned: success
   type: list
   elements: str
   sample: ["systemctl disable --now mwan.service", "ip rule del priority 1999 from all lookup mwan_balanced"]
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.multiwan.linux.plugins.module_utils import library, uninstall
+from ansible_collections.multiwan.linux.plugins.module_utils import installation, uninstall
 
 
 def main() -> None:
+    venv = {
+        "python": {"type": "path", "default": "/usr/bin/python3"},
+        "requirements": {"type": "list", "elements": "str", "required": True},
+        "wheels": {"type": "path"},
+    }
     spec = {
         "directory": {"type": "path", "default": "/usr/local/lib/mwan"},
         "programs": {"type": "dict", "default": {}},
+        "files": {"type": "dict", "default": {}},
+        "links": {"type": "dict", "default": {}},
+        "look_in": {"type": "list", "elements": "path", "default": []},
+        "user": {"type": "str"},
+        "venv": {"type": "dict", "options": venv},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     }
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-    (uninstall.run if module.params["state"] == "absent" else install)(module)
-
-
-def install(module: AnsibleModule) -> None:
-    release = library.Release(module.params["directory"], module.params["programs"])
-    changed = not release.is_current()
-    before = release.current()
-    if changed and not module.check_mode:
-        try:
-            release.install()
-        except OSError as exc:
-            module.fail_json(msg=f"cannot install {release.path}: {exc}")
-    result = {"changed": changed, "release": release.path}
-    if module._diff:
-        result["diff"] = {"before": f"{before}\n", "after": f"{release.path}\n"}
-    module.exit_json(**result)
+    (uninstall.run if module.params["state"] == "absent" else installation.run)(module)
 
 
 if __name__ == "__main__":

@@ -215,6 +215,11 @@ unlisted:
   type: list
   elements: str
   sample: ["links: isp_c"]
+settled:
+  description: With O(validate), whether all that it declares is stored and in effect, and nothing else is, so that the
+    other modules would change nothing.
+  returned: with O(validate)
+  type: bool
 """
 
 from ansible.module_utils.basic import AnsibleModule

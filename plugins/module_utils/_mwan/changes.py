@@ -23,6 +23,7 @@ KINDS: dict[str, Any] = {
     "snat": Snat,
     "dnat": Dnat,
 }
+SETTINGS = "classify", "ip_forward", "multipath_hash"
 RP_FILTER = ("mode", "all", "default", "devices", "src_valid_mark", "blackhole")
 
 
@@ -98,13 +99,21 @@ def _label(kind: str, item: Any) -> str:
     return f"{kind}: {name}"
 
 
+def is_all(document: Document, declared: Mapping[str, Any]) -> bool:
+    """Whether the document is what a whole play declares, so that the rest of it would change nothing."""
+    if assume(document, declared).check() != document:
+        return False
+    listed = {"links": declared.get("links") or (), "state": "present"}
+    return not (declared.get("purge") and unlisted(document, listed))
+
+
 def assume(document: Document, declared: Mapping[str, Any]) -> Document:
     """What earlier tasks of a play declare. Links are never purged here: a role purges them last."""
     purge = bool(declared.get("purge"))
     result = document
-    if declared.get("classify"):
-        settings = {**result.settings.dump(), "classify": declared["classify"]}
-        result = replace(result, settings=Settings.parse("settings", settings))
+    settings = {key: declared[key] for key in SETTINGS if declared.get(key) is not None}
+    if settings:
+        result = replace(result, settings=Settings.parse("settings", {**result.settings.dump(), **settings}))
     if declared.get("probe") is not None:
         result = probe(result, declared["probe"])
     if declared.get("links"):

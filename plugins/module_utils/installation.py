@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Put the library, what it needs and what belongs to it onto a router, in one go: a second run only looks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from . import belongings, environment, library, runner
+from ._mwan.removal import Step
+
+
+class Installation:
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.release = library.Release(self.params["directory"], self.params["programs"])
+        self.former = self.release.current()
+        # whether programs, or what they run with, are new; the files that are
+        self.renewed = False
+        self.written: list[str] = []
+
+    def steps(self) -> Iterator[Step]:
+        """What there is to do, each looked for when those before are done."""
+        if self.params["user"]:
+            yield from belongings.steps(self.params["user"], runner.programs(self.module))
+        yield from self._programs()
+        for path, step in belongings.files(self.params["files"]):
+            self.written.append(path)
+            yield step
+        for path, target in sorted(self.params["links"].items()):
+            if not (os.path.islink(path) and os.readlink(path) == target):
+                yield Step(f"ln -s {target} {path}", partial(_link, path, target))
+
+    def _programs(self) -> Iterator[Step]:
+        directory, venv = self.params["directory"], self.params["venv"]
+        if venv:
+            run = runner.programs(self.module)
+            wanted = environment.Environment(directory, venv["python"], venv["requirements"], venv["wheels"], run)
+        steps = wanted.steps() if venv else environment.leave(directory)
+        for step in steps:
+            self.renewed = True
+            yield step
+        if not self.release.is_current():
+            self.renewed = True
+            yield Step(f"install {self.release.path}", self.release.install)
+
+    def result(self, actions: list[str]) -> dict[str, Any]:
+        return {
+            "changed": bool(actions),
+            "actions": actions,
+            "release": self.release.path,
+            "renewed": self.renewed,
+            "written": self.written,
+            "marked": belongings.marked(self.params["look_in"]),
+        }
+
+
+def run(module: AnsibleModule) -> None:
+    installation = Installation(module)
+    actions: list[str] = []
+
+    def work() -> None:
+        for step in installation.steps():
+            actions.append(step.words)
+            if not module.check_mode:
+                step.work()
+
+    try:
+        runner.guarded(module, work)
+    except OSError as exc:
+        module.fail_json(msg=f"cannot {actions[-1] if actions else 'look'}: {exc}", actions=actions)
+    result = installation.result(actions)
+    if module._diff and actions:
+        result["diff"] = {"before": "", "after": "".join(action + "\n" for action in actions)}
+    module.exit_json(**result)
+
+
+def _link(path: str, target: str) -> None:
+    """In one step, so that the command is there at any time."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = path + ".new"
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    os.symlink(target, temporary)
+    os.rename(temporary, path)
