@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -76,14 +76,17 @@ def event(after: str, seconds: float, link: str = "isp_b") -> dict[str, Any]:
     return {"time": time, "event": "state", "link": link, "after": after, "reason": f"why {after}"}
 
 
-USUAL = [event("suspect", 1.0), event("down", 2.0), event("down", 3.0, "isp_a"), event("up", 41.5)]
+USUAL = (event("suspect", 1.0), event("down", 2.0), event("down", 3.0, "isp_a"), event("up", 41.5))
 DURING = look({"isp_a": 1.0}, isp_b="down")
 
 
 def report(
-    events: list[dict[str, Any]] = USUAL, during: Look = DURING, after: Look | None = None, before: Look | None = None
+    events: Sequence[dict[str, Any]] = USUAL,
+    during: Look = DURING,
+    after: Look | None = None,
+    before: Look | None = None,
 ) -> dict[str, Any]:
-    return verdict.report(ORDER, (before or look(), during, after or look()), events, (NOW, NOW + 20))
+    return verdict.report(ORDER, (look(), during, after or look()), events, (NOW, NOW + 20))
 
 
 def test_a_drill_as_it_should_be() -> None:
@@ -111,7 +114,7 @@ def test_shares_may_follow_connections_but_links_must_be_the_same() -> None:
 @pytest.mark.parametrize(
     ("found", "problem"),
     [
-        (report([]), "isp_b was not found down: it was not even suspect"),
+        (report(()), "isp_b was not found down: it was not even suspect"),
         (report(USUAL[:1]), "isp_b was not found down: it did not get further than suspect"),
         (report(during=look()), "new connections of balanced still went to isp_b at the end of the black hole"),
         (report(during=look({})), "no link took new connections of balanced meanwhile"),

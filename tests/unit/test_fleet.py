@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from _mwan.console import status
 from ansible.errors import AnsibleFilterError
 from ansible_collections.multiwan.linux.plugins.filter.fleet import FilterModule as Fleet
@@ -15,6 +18,7 @@ from ansible_collections.multiwan.linux.plugins.filter.fleet_table import Filter
 from hypothesis import given
 from hypothesis import strategies as st
 
+ROOT = Path(__file__).parents[2]
 NOW = 1_800_000_000.0
 UP: dict[str, Any] = {"state": "up", "since": NOW - 93600, "reason": "answers", "loss": 0.0, "rtt": 0.0123,
                       "shares": {"other": 0.1, "balanced": 0.75}, "connections": 7}  # fmt: skip
@@ -134,3 +138,25 @@ def test_a_large_fleet_is_shown() -> None:
 def test_other_input_is_refused(filtered: Any, value: Any) -> None:
     with pytest.raises(AnsibleFilterError, match=r"multiwan\.linux\.fleet"):
         filtered(value)
+
+
+# the page about it
+
+PAGE = (ROOT / "docs/fleet.md").read_text(encoding="utf-8")
+
+
+def test_the_page_names_playbooks_that_are_there_with_the_variables_they_read() -> None:
+    named = set(re.findall(r"multiwan\.linux\.([a-z]+)\b(?!_)", PAGE)) - {"router", "fleet"}
+    assert named == {path.stem for path in (ROOT / "playbooks").glob("*.yml")}
+    rows = re.findall(r"^\| (`multiwan\.linux\..*?) \|.*?\| (.*?) \|$", PAGE, re.MULTILINE)
+    assert len(rows) == 5
+    for playbooks, variables in rows:
+        names = re.findall(r"multiwan\.linux\.(\w+)", playbooks)
+        texts = "".join((ROOT / f"playbooks/{name}.yml").read_text(encoding="utf-8") for name in names)
+        assert all(variable in texts for variable in re.findall(r"`(mwan_\w+)`", variables))
+
+
+def test_what_the_page_would_have_in_files_can_be_read() -> None:
+    blocks = re.findall(r"```yaml\n(# \S+\n.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) == 6
+    assert all(yaml.safe_load(block) for block in blocks)
