@@ -15,6 +15,14 @@ SERVER = "7.7.7.7"
 BEHIND_THE_TUNNEL = "198.18.0.1"
 A, B = "5.5.5.5", "6.6.6.6"
 CONNECTIONS = 100
+LATE = """rule del pref 32765
+rule del pref 32764
+route add default dev wg0 table 100
+rule add pref 30000 not fwmark 0x10000/0x10000 lookup 100"""
+EARLY = """rule del pref 30000
+route del default table 100
+rule add pref 32764 lookup main suppress_prefixlength 0
+rule add pref 32765 not fwmark 0x10000 lookup 65536"""
 # linux/asm-generic/socket.h
 MARKED = "import socket; s = socket.socket(); s.setsockopt(1, 36, 0x10000); s.connect(('7.7.7.7', 80)); "
 SOURCE = "s.settimeout(5); print(s.getsockname()[0])"
@@ -64,6 +72,22 @@ def test_what_is_behind_the_tunnel_is_reached_through_it() -> None:
     """The routing rule of wg-quick is asked, because ours leaves these networks to the main table and beyond."""
     assert set(connections("client", BEHIND_THE_TUNNEL, new_tag(), 20)) == {"192.168.101.1"}
     assert set(connections("router", BEHIND_THE_TUNNEL, new_tag(), 20)) == {"10.8.0.1"}
+
+
+@contextmanager
+def tunnel_in_its_place() -> Iterator[None]:
+    """A rule behind ours, as docs/coexistence.md has it for tunnels that come up after the router was configured."""
+    run("router", "echo %s | ip -batch -", LATE)
+    try:
+        yield
+    finally:
+        run("router", "echo %s | ip -batch -", EARLY)
+
+
+def test_a_tunnel_that_comes_up_late_gets_what_is_left_to_it() -> None:
+    with tunnel_in_its_place():
+        assert set(connections("client", BEHIND_THE_TUNNEL, new_tag(), 10)) == {"192.168.101.1"}
+        assert set(connections("client", SERVER, new_tag(), 20)) == {A, B}
 
 
 def test_what_the_tunnel_encrypts_goes_by_its_mark() -> None:
