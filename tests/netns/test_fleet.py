@@ -106,9 +106,9 @@ def test_playbooks_of_operators(two_links: Topology, tmp_path: Path) -> None:
 def test_a_drill_fails_one_of_two_links_on_a_device_and_leaves_nothing(shared_segment: Topology) -> None:
     net, router = shared_segment, shared_segment.router
     kept, cut = net.sources
-    with watched(net, "iptables", probe=FAST) as prober:
+    with watched(net, "iptables") as prober:
         before = told(router, "show")["observed"]
-        running = router.popen(command("drill", cut, "--seconds", "4", "--wait", "20", "--json"))
+        running = router.popen(command("drill", cut, "--seconds", "5", "--wait", "20", "--json"))
         prober.wait_for(cut, "down")
         prober.wait_settled()
         assert "is the only one that is up" in ctl(router, "drill", kept, "--dry-run", code=1)

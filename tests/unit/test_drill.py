@@ -17,6 +17,7 @@ from _mwan.drill import course, verdict
 from _mwan.drill.hole import Hole, disarm
 from _mwan.drill.verdict import Look, Order
 from _mwan.errors import InputError, KernelError
+from _mwan.kernel import IpRule
 from unit.model_kernel import ModelRouter
 from unit.worlds import TWO_LINKS, apply, facts
 
@@ -84,7 +85,6 @@ def report(
     events: Sequence[dict[str, Any]] = USUAL,
     during: Look = DURING,
     after: Look | None = None,
-    before: Look | None = None,
 ) -> dict[str, Any]:
     return verdict.report(ORDER, (look(), during, after or look()), events, (NOW, NOW + 20))
 
@@ -255,3 +255,22 @@ def test_nothing_is_done_where_it_is_refused(router: ModelRouter) -> None:
     with pytest.raises(InputError, match="too short"):
         hold(router, shell, seconds=1.0)
     assert shell.done == []
+
+
+def test_what_the_prober_is_about_to_do_is_no_difference(router: ModelRouter) -> None:
+    """It takes its time to follow what it has found; what stays is refused."""
+    original = router.routing.rules
+    missing = 2
+
+    def rules() -> frozenset[IpRule]:
+        nonlocal missing
+        missing -= 1
+        return original() if missing < 0 else frozenset()
+
+    router.routing.rules = rules  # type: ignore[method-assign]
+    shell = Shell()
+    hold(router, shell)
+    assert shell.done == ALL
+    missing = 1000
+    with pytest.raises(InputError, match="not as declared"):
+        hold(router, shell)
