@@ -121,8 +121,10 @@ def requests(name: str, host: str, tag: str, count: int) -> list[str]:
 
 
 def steady(name: str) -> list[list[str]]:
-    """What the steady traffic of a side effect brought back to a container (see tasks/traffic_begin.yml), by round: from
-    eight connections that are kept open, and from a new one."""
+    """What the steady traffic of a side effect brought back to a container (see tasks/traffic_begin.yml), by round.
+
+    In each from eight connections that are kept open, and from a new one.
+    """
     rounds: list[list[str]] = run_json(name, "cat /run/traffic.json")
     return rounds
 
