@@ -26,6 +26,7 @@ from . import (
     queue,
     reaction,
     rulecost,
+    runs,
     spread,
     stickiness,
 )
@@ -43,6 +44,7 @@ BENCHES: dict[str, Callable[[bool], list[Table]]] = {
     "queue": queue.measure,
     "spread": spread.measure,
     "rules": rulecost.measure,
+    "runs": runs.measure,
     "choosing": choosing.measure,
     "connmark": connmark.measure,
     "stickiness": stickiness.measure,
