@@ -27,8 +27,16 @@ def test_connections_leave_by_both_links() -> None:
 
 
 def test_networkd_leaves_alone_what_it_has_not_made() -> None:
-    before = [run("router", command) for command in KEPT]
+    """Nor was there anything for the prober to put back."""
+    before, repairs = [run("router", command) for command in KEPT], passes()
     run("router", "systemctl restart systemd-networkd && networkctl reload")
     run("router", "timeout 10 sh -c 'until networkctl status wan1 | grep configured; do sleep 0.1; done'")
 
     assert [run("router", command) for command in KEPT] == before
+    assert passes() == repairs
+
+
+def passes() -> int:
+    """How often the prober found something to change."""
+    changed: int = run_json("router", "mwanctl status --json")["prober"]["converge"]["changed"]
+    return changed
