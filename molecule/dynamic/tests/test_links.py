@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from lab import accesses, connections, new_tag, run, run_json
+from lab import accesses, connections, new_tag, run, run_json, wait_until
 
 SERVER = "7.7.7.7"
 LINKS = {"cable": "5.5.5.100", "dsl": "22.2.2.2"}
@@ -34,6 +34,19 @@ def test_networkd_leaves_alone_what_it_has_not_made() -> None:
 
     assert [run("router", command) for command in KEPT] == before
     assert passes() == repairs
+
+
+def test_networkd_that_begins_anew_keeps_the_rules() -> None:
+    """It takes the lease, and what hangs on that; without ManageForeignRoutingPolicyRules=no, all rules go as well."""
+    run("router", "systemctl stop mwan")
+    try:
+        before = run("router", "ip rule; ip route show table mwan_dsl")
+        run("router", "networkctl reconfigure wan1")
+        run("router", "timeout 10 sh -c 'sleep 1; until ip -4 route show default dev wan1 | grep .; do sleep 0.1;done'")
+        assert run("router", "ip rule; ip route show table mwan_dsl") == before
+    finally:
+        run("router", "systemctl start mwan")
+    wait_until(lambda: run("router", "mwanctl status --check || true").startswith("MWAN OK"), 20)
 
 
 def passes() -> int:
