@@ -96,6 +96,19 @@ def test_every_kind_is_added_read_back_and_deleted_beside_those_of_others(two_li
     assert router.ip("rule show") == before
 
 
+def test_what_somebody_else_does_meanwhile_is_done(two_links: Topology) -> None:
+    """The prober and a playbook may add, or delete, the same in one instant; something else in its place is refused."""
+    router = two_links.router
+    rules = as_read(*KINDS)
+    route, other = ({"table": 1001, "kind": kind, "metric": 5} for kind in ("unreachable", "blackhole"))
+    for _time in range(2):
+        assert library(router, add=rules, routes=[[None, route]])["refusal"] is None
+    assert router.ip("route show table 1001").splitlines() == ["unreachable default proto 77 metric 5 "]
+    assert "EEXIST" in library(router, routes=[[None, other]])["refusal"]
+    for _time in range(2):
+        assert library(router, delete=rules, routes=[[route, None]])["ours"] == []
+
+
 def test_what_clashes_is_refused(two_links: Topology) -> None:
     held = IpRule(901, target=1500, **JUMP, device="lo", inverted=True)
     assert library(two_links.router, add=as_read(held))["refusal"] is None

@@ -178,8 +178,16 @@ class Netlink:
         try:
             self._channel.request(kind, flags, message)
         except OSError as exc:
-            table = f" table {subject.table}" if isinstance(subject, Route) else ""
-            raise KernelError(operation, f"{subject}{table}", _reason(exc.errno)) from exc
+            if not self._was_done(exc.errno, kind, subject):
+                table = f" table {subject.table}" if isinstance(subject, Route) else ""
+                raise KernelError(operation, f"{subject}{table}", _reason(exc.errno)) from exc
+
+    def _was_done(self, code: int | None, kind: int, subject: Route | IpRule) -> bool:
+        """By somebody else meanwhile: the prober steers without waiting for whoever holds the router's lock."""
+        adding = kind in (RTM_NEWROUTE, RTM_NEWRULE)
+        if code not in ((errno.EEXIST,) if adding else (errno.ENOENT, errno.ESRCH)):
+            return False
+        return adding == (subject in (self.routes() if isinstance(subject, Route) else self.rules()))
 
     def flush_connections(self, which: Marked) -> None:
         """Mark 0 is refused: it is on every connection that is not ours."""

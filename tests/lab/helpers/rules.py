@@ -2,8 +2,9 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 """Policy routing rules of this host through the library's own adapter, and the way it thinks that packets take.
 
-Arguments: directory of the library's parent (`plugins/module_utils`). Reads {"delete": rules, "add": rules, "trace":
-packets} as JSON, with the fields of `kernel.IpRule` and `trace.Packet`, and does them in this order. Prints the rules
+Arguments: directory of the library's parent (`plugins/module_utils`). Reads {"delete": rules, "add": rules, "routes":
+[[before, after], ...], "trace": packets} as JSON, with the fields of `kernel.IpRule`, those of a `kernel.Route` without
+nexthops, and those of `trace.Packet`, and does them in this order. Prints the rules
 that are ours and those of others afterwards, which of these are unclear, why a change was refused (null: it was not),
 and for each packet the kind of its route (null: none) and its nexthops.
 """
@@ -19,7 +20,7 @@ sys.path.insert(0, sys.argv[1])
 
 from _mwan import netlink
 from _mwan.errors import KernelError
-from _mwan.kernel import IpRule
+from _mwan.kernel import IpRule, Route
 from _mwan.trace import Fib, Packet
 
 RANGES = ("source_port", "destination_port", "user")
@@ -35,6 +36,8 @@ def change(wanted: dict[str, Any]) -> str | None:
             routing.change_rule(rule(fields), None)
         for fields in wanted.get("add", []):
             routing.change_rule(None, rule(fields))
+        for pair in wanted.get("routes", []):
+            routing.change_route(*(Route(**fields) if fields else None for fields in pair))
     except KernelError as exc:
         return str(exc)
     return None
