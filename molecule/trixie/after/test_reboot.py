@@ -1,0 +1,1 @@
+../../default/after/test_reboot.py

@@ -1,0 +1,1 @@
+../../../default/tests/traffic/test_traffic.py
