@@ -129,8 +129,9 @@ def main() -> None:
     }
     spec = {
         "directory": {"type": "path", "default": "/usr/local/lib/mwan"},
-        "programs": {"type": "dict", "default": {}},
-        "files": {"type": "dict", "default": {}},
+        # texts of many lines: each run would write them all to the router's log
+        "programs": {"type": "dict", "default": {}, "no_log": True},
+        "files": {"type": "dict", "default": {}, "no_log": True},
         "links": {"type": "dict", "default": {}},
         "look_in": {"type": "list", "elements": "path", "default": []},
         "user": {"type": "str"},
