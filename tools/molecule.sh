@@ -24,7 +24,8 @@ MWAN_MOLECULE_PREFIX=mwan-$scenario-$(echo "$project" | sha256sum | cut -c1-4)
 export MWAN_MOLECULE_PREFIX
 export MOLECULE_EPHEMERAL_DIRECTORY=$work/run
 export MOLECULE_GLOB="molecule/*/molecule.yml"
-export ANSIBLE_COLLECTIONS_PATH=$cache/collections:$cache/molecule/collections
+# Where ours is installed: once for all scenarios, or for the one that is run.
+export MWAN_MOLECULE_INSTALLED=${MWAN_MOLECULE_INSTALLED:-}
 export ANSIBLE_HOME=$work/ansible
 # What is printed is read in logs, where frames of 80 columns only break the lines.
 export MOLECULE_COMMAND_BORDERS=false
@@ -37,12 +38,15 @@ main() {
     mkdir -p "$work"
     fetch_connection_plugin
     if [ -z "$scenario" ]; then
+        install_collection
         test_all
         return
     fi
     [ -f "molecule/$scenario/molecule.yml" ] || fail "there is no scenario $scenario, but: $(scenarios | xargs)"
     exec 8>"$work/lock"
     flock --nonblock 8 || fail "the scenario $scenario of this checkout is being run already"
+    [ -n "$MWAN_MOLECULE_INSTALLED" ] || install_collection
+    export ANSIBLE_COLLECTIONS_PATH=$MWAN_MOLECULE_INSTALLED:$cache/molecule/collections
     if [ "$command" = test ]; then
         run_test "$@"
     else
@@ -61,8 +65,24 @@ check_machine() {
     for tool in molecule podman ip nsenter flock; do
         command -v "$tool" >/dev/null || fail "$tool is missing; run tools/setup.sh venv and tools/setup.sh containers"
     done
-    # Where the playbooks find this checkout as the collection it is
-    [ -d "$cache/collections/ansible_collections/multiwan/linux/playbooks" ] || fail "run tools/setup.sh venv first"
+}
+
+# As its users have it: built into an archive, and installed from that.
+install_collection() {
+    local scratch
+    MWAN_MOLECULE_INSTALLED=$work/installed
+    scratch=$(mktemp --directory --tmpdir="$cache/molecule")
+    tools/export.sh "$scratch/source"
+    rm -rf "$MWAN_MOLECULE_INSTALLED"
+    if ! {
+        ansible-galaxy collection build --output-path "$scratch" "$scratch/source" &&
+            ansible-galaxy collection install --offline --collections-path "$MWAN_MOLECULE_INSTALLED" "$scratch"/*.tar.gz
+    } >"$scratch/log" 2>&1; then
+        cat "$scratch/log" >&2
+        rm -rf "$scratch"
+        fail "the collection cannot be built and installed"
+    fi
+    rm -rf "$scratch"
 }
 
 fetch_connection_plugin() {

@@ -22,6 +22,7 @@ main() {
     make_index
     use_only_the_repository
     leave_services_to_the_scenarios
+    admit_an_administrator
 }
 
 inside() {
@@ -76,6 +77,12 @@ leave_services_to_the_scenarios() {
     # Nobody logs in, and each of these takes inotify instances, of which a machine has 128 for all of root's containers.
     inside systemctl --quiet mask systemd-logind.service systemd-ask-password-{console,wall}.path
     rm -f "$root/etc/nginx/sites-enabled/default"
+}
+
+# Some scenarios come as he does, who is root by sudo only.
+admit_an_administrator() {
+    inside useradd --create-home admin
+    echo "admin ALL=(ALL) NOPASSWD: ALL" >"$root/etc/sudoers.d/admin"
 }
 
 main
