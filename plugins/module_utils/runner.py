@@ -23,11 +23,10 @@ from ._mwan.flow import Outcome, converge
 from ._mwan.model import Settings
 from ._mwan.ports import Router
 
-SETTINGS = (
-    *("mark_mask", "table_base", "rule_priority", "ip_forward", "multipath_hash", "firewall_backend"),
-    *("classify", "probe"),
+SETTINGS = (*changes.SETTINGS, "probe")
+PYROUTE2_PACKAGE = (
+    "pyroute2 (0.7.2 or newer; python3-pyroute2 on Debian 12, Ubuntu 24.04 and newer, and from EPEL on RHEL 10)"
 )
-PYROUTE2_PACKAGE = "pyroute2 (0.7.2 or newer; python3-pyroute2 on Debian, Ubuntu, and from EPEL on RHEL)"
 
 # made by the role where distribution packages are missing or too old
 VENV = "/usr/local/lib/mwan/venv"

@@ -40,6 +40,13 @@ options:
     type: str
     choices: [auto, packages, venv, none]
     default: auto
+  declared:
+    description:
+      - All that is to be declared, as O(multiwan.linux.mwan_link#module:validate) takes it, and of the settings those
+        that matter.
+      - Wrong values, and what does not fit together, are refused before anything is installed. What the router has
+        stored is not looked at.
+    type: dict
 author:
   - The multiwan.linux contributors (@multiwan)
 extends_documentation_fragment:
@@ -125,7 +132,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.multiwan.linux.plugins.module_utils._mwan import values
+from ansible_collections.multiwan.linux.plugins.module_utils._mwan import changes, values
+from ansible_collections.multiwan.linux.plugins.module_utils._mwan.document import Document
 from ansible_collections.multiwan.linux.plugins.module_utils._mwan.errors import InputError
 from ansible_collections.multiwan.linux.plugins.module_utils._mwan.preflight import findings, install, managers
 from ansible_collections.multiwan.linux.plugins.module_utils._mwan.preflight.facts import INSTALLS, Asked, Facts
@@ -138,10 +146,12 @@ def main() -> None:
         "firewall_backend": {"type": "str", "choices": ["auto", "nftables", "iptables"], "default": "auto"},
         "accept": {"type": "list", "elements": "str", "default": []},
         "install": {"type": "str", "choices": list(INSTALLS), "default": "auto"},
+        "declared": {"type": "dict"},
     }
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     params = module.params
     accepted = _accepted(module)
+    _check_declared(module)
     asked = Asked(params["service"], params["firewall_backend"], params["install"])
     facts = Host(lambda command, text: module.run_command(command, data=text, handle_exceptions=False)).facts(asked)
     found = findings.found(managers.CHECKS, asked, facts, accepted)
@@ -153,6 +163,13 @@ def main() -> None:
     if refusal:
         module.fail_json(msg=refusal, **result)
     module.exit_json(**result)
+
+
+def _check_declared(module: AnsibleModule) -> None:
+    try:
+        changes.assume(Document(), module.params["declared"] or {}).check()
+    except InputError as exc:
+        module.fail_json(msg=str(exc), option=exc.option)
 
 
 def _accepted(module: AnsibleModule) -> list[str]:

@@ -38,3 +38,19 @@ def test_errors_are_told_together_with_their_remedies_unless_they_are_accepted(t
 def state(router):
     commands = ("ip rule", "ip route show table all", "ip -br link", "nft list ruleset", "iptables-legacy-save")
     return [router.run(command).stdout for command in commands]
+
+
+def test_what_cannot_be_is_refused_before_anything_is_installed(two_links, bare_python):
+    """Without a library of ours, and by the settings that the play gives."""
+    link = {"name": "isp_a", "device": "wan1", "gateway": "5.5.5.999"}
+    links = [{"name": f"isp_{number}", "device": f"ppp{number}"} for number in range(70)]
+    for declared, message in (
+        ({"links": [link]}, "links[0].gateway: '5.5.5.999' is not an IPv4 address"),
+        ({"links": [], "default_policy": "all"}, "default_policy: 'all'"),
+        ({"links": links}, "63"),
+    ):
+        refused = run_module(two_links, "mwan_preflight", {"declared": declared}, python=bare_python)
+        assert message in refused["msg"]
+    wide = {"links": links, "mark_mask": "0xff00"}
+    found = run_module(two_links, "mwan_preflight", {"declared": wide}, python=bare_python)
+    assert "links" not in found["msg"] and found["findings"], "the lab's own findings"

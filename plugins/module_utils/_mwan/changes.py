@@ -23,7 +23,10 @@ KINDS: dict[str, Any] = {
     "snat": Snat,
     "dnat": Dnat,
 }
-SETTINGS = "classify", "ip_forward", "multipath_hash"
+SETTINGS = (
+    *("mark_mask", "table_base", "rule_priority", "ip_forward", "multipath_hash", "firewall_backend"),
+    "classify",
+)
 RP_FILTER = ("mode", "all", "default", "devices", "src_valid_mark", "blackhole")
 
 
