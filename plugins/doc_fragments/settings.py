@@ -49,6 +49,6 @@ notes:
   - Failover is not drift. A link that is out of service stays out, and the module reports no change.
 requirements:
   - python >= 3.9
-  - pyroute2 >= 0.7.2 (C(python3-pyroute2) on Debian, Ubuntu and EPEL)
+  - pyroute2 >= 0.7.2 (C(python3-pyroute2) on Debian 12, Ubuntu 24.04, EPEL 10 and newer)
   - nftables >= 0.9.8, or python-iptables >= 1.0.1 for O(firewall_backend=iptables)
 """

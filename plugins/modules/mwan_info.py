@@ -31,7 +31,7 @@ attributes:
     support: none
 requirements:
   - python >= 3.9
-  - pyroute2 >= 0.7.2 (C(python3-pyroute2) on Debian, Ubuntu and EPEL)
+  - pyroute2 >= 0.7.2 (C(python3-pyroute2) on Debian 12, Ubuntu 24.04, EPEL 10 and newer)
 """
 
 EXAMPLES = r"""

@@ -81,7 +81,7 @@ attributes:
     support: none
 requirements:
   - python >= 3.9
-  - pyroute2 >= 0.7.2 (C(python3-pyroute2) on Debian, Ubuntu and EPEL)
+  - pyroute2 >= 0.7.2 (C(python3-pyroute2) on Debian 12, Ubuntu 24.04, EPEL 10 and newer)
 seealso:
   - module: multiwan.linux.mwan_policy
   - module: multiwan.linux.mwan_info

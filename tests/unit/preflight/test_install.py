@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 BOOKWORM = Os("debian", "12")
 JAMMY, NOBLE = Os("ubuntu", "22.04", ("debian",)), Os("ubuntu", "24.04", ("debian",))
 ROCKY = Os("rocky", "9.4", ("rhel", "centos", "fedora"))
+ROCKY_10 = Os("rocky", "10.1", ROCKY.like)
 NFT = frozenset({"nft"})
 
 
@@ -41,7 +42,15 @@ def host(os: Os = BOOKWORM, pyroute2: str | None = None, iptc: str | None = None
         (host(Os("debian", "11")), "venv", ["nftables"]),
         (host(Os("raspbian", "11", ("debian",))), "venv", ["nftables"]),
         (host(Os("debian", "")), "packages", ["python3-pyroute2", "nftables"]),
-        (host(ROCKY, epel=True), "packages", ["python3-pyroute2", "nftables"]),
+        (host(ROCKY_10, epel=True), "packages", ["python3-pyroute2", "nftables"]),
+        (host(ROCKY_10), "venv", ["nftables"]),
+        # EPEL 9 has 0.5.14
+        (host(ROCKY, epel=True), "venv", ["nftables"]),
+        (host(ROCKY, "0.5.14", epel=True), "venv", ["nftables"]),
+        # what is there and too old is the package, or hides it
+        (host(ROCKY_10, "0.5.14", epel=True), "venv", ["nftables"]),
+        (host(BOOKWORM, "0.5.14"), "venv", ["nftables"]),
+        (host(Os("exotic", "1"), "0.5.14"), "venv", ["nftables"]),
         (host(ROCKY, venv=False), "venv", ["nftables"]),
         (host(Os("rhel", "8.9", ("fedora",)), epel=True), "venv", ["nftables"]),
         (host(Os("fedora", "41")), "packages", ["python3-pyroute2", "nftables"]),

@@ -112,7 +112,7 @@ def _packages(asked: Asked, facts: Facts) -> Told | None:
     return Told(
         f"{_listed(missing(facts))} missing, and this distribution has no package that is new enough and for this "
         "Python, and mwan_install: packages allows nothing else",
-        "Set mwan_install: auto or venv; on EL, enable EPEL; or run modules with /usr/bin/python3",
+        "Set mwan_install: auto or venv; on EL 10, enable EPEL; or run modules with /usr/bin/python3",
     )
 
 

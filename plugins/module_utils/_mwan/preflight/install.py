@@ -37,11 +37,12 @@ NAMES = {
     "alpine": Names("py3-pyroute2", "nftables", "", "iptables-legacy", "", ("gcc", "musl-dev", "python3-dev")),
 }
 USUAL = NAMES["debian"]._replace(venv="")
-# the first release of each distribution whose pyroute2 is PYROUTE2 or newer; that of EL is in EPEL
+# the first release of each distribution whose pyroute2 is PYROUTE2 or newer; that of EL is in EPEL, which has 0.5.14
+# for 9 and 0.7.12 for 10
 NEW_ENOUGH = {
     "debian": (12,),
     "ubuntu": (24, 4),
-    "rhel": (9,),
+    "rhel": (10,),
     "fedora": (38,),
     "opensuse-leap": (16,),
     "sles": (16,),
@@ -111,6 +112,9 @@ def has_packages(facts: Facts) -> bool:
         return False
     if has_pyroute2(facts):
         return True
+    # the package may well be there, and be what is too old; or else it would be hidden by what is
+    if facts.python.pyroute2 is not None:
+        return False
     name = NUMBERED_AS.get(facts.os.id, facts.os.id)
     if name == "rhel" and not facts.epel:
         return False
