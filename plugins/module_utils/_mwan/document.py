@@ -199,7 +199,7 @@ class Document:
                     f"links.{link.name}.gateway",
                     link.gateway,
                     f"is also the gateway of {twin} on {link.device}",
-                    "Two links are two ways: give each its own device or gateway",
+                    "Two links are two ways: give each its own device or gateway; to rename one, take it away first",
                 )
 
     def _check_weights(self) -> None:
