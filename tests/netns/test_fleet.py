@@ -23,7 +23,6 @@ from lab.traffic import AccessLogServer, fetch_many
 from lab.watched import watched
 
 FAST = {"profile": "fast", "targets": ["1.1.1.1", "8.8.8.8"]}
-LINK = {"mwan_link": "isp_b"}
 
 
 def holes(router: Host) -> list[str]:
@@ -34,19 +33,30 @@ def holes(router: Host) -> list[str]:
     return [line for line in found.splitlines() if "mwan_drill" in line]
 
 
-def playbook(net: Topology, name: str, *args: str, code: int = 0, check: bool = False, **given: Any) -> PlaybookResult:
-    result = run_playbook(net, f"playbooks/{name}.yml", given, args=args, check=check, expect_success=False)
+def playbook(
+    net: Topology, name: str | Path, *args: str, code: int = 0, check: bool = False, **given: Any
+) -> PlaybookResult:
+    path = name if isinstance(name, Path) else f"playbooks/{name}.yml"
+    result = run_playbook(net, path, given, args=args, check=check, expect_success=False)
     assert result.returncode == code, result.stdout
     return result
 
 
-def shown(result: PlaybookResult) -> Any:
-    """What the playbook told."""
-    return result.results_of("ansible.builtin.debug")[0]["msg"]
+def evening(directory: Path, *plays: tuple[str, str]) -> Path:
+    """A playbook of an operator's own: playbooks of ours, each for its hosts."""
+    imported = [{"import_playbook": f"multiwan.linux.{name}", "vars": {"mwan_hosts": hosts}} for name, hosts in plays]
+    path = directory / "evening.yml"
+    path.write_text(json.dumps(imported), encoding="utf-8")
+    return path
 
 
-def refused(result: PlaybookResult) -> str:
-    return str([task.result["msg"] for task in result.tasks if task.outcome == "failed"][-1])
+def shown(result: PlaybookResult) -> list[Any]:
+    """What the playbooks told."""
+    return [found["msg"] for found in result.results_of("ansible.builtin.debug")]
+
+
+def refused(result: PlaybookResult, host: str) -> str:
+    return str([task.result["msg"] for task in result.tasks if (task.host, task.outcome) == (host, "failed")][-1])
 
 
 def install(router: Topology) -> None:
@@ -55,17 +65,47 @@ def install(router: Topology) -> None:
     router.router.run("ln -s /usr/local/lib/mwan/current/mwanctl /usr/local/sbin/mwanctl")
 
 
-def two_more(net: Topology, directory: Path) -> str:
-    """An inventory with a router that nobody reaches, and one without anything of ours."""
-    (directory / "ssh").write_text("#!/bin/sh\necho 'no route to host' >&2\nexit 255\n", encoding="utf-8")
-    (directory / "ssh").chmod(0o755)
-    hosts = {
-        "away": {"ansible_connection": "ssh", "ansible_ssh_executable": str(directory / "ssh")},
-        "bare": {"ansible_connection": "local", "ansible_python_interpreter": str(net.client.interpreter())},
-    }
+def script(path: Path, *lines: str) -> str:
+    path.write_text("\n".join(("#!/bin/sh", *lines, "")), encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+def inventory(directory: Path, **hosts: dict[str, str]) -> tuple[str, str]:
     path = directory / "more.json"
     path.write_text(json.dumps({"all": {"children": {"mwan_routers": {"hosts": hosts}}}}), encoding="utf-8")
-    return str(path)
+    return "-i", str(path)
+
+
+def two_more(net: Topology, directory: Path) -> tuple[str, str]:
+    """A router that nobody reaches, and one without anything of ours."""
+    ssh = script(directory / "ssh", "echo 'no route to host' >&2", "exit 255")
+    return inventory(
+        directory,
+        away={"ansible_connection": "ssh", "ansible_ssh_executable": ssh},
+        bare={"ansible_connection": "local", "ansible_python_interpreter": str(net.client.interpreter())},
+    )
+
+
+def by_ssh(net: Topology, directory: Path) -> tuple[str, str]:
+    """The router over SSH and sudo, `hidden` where sshd tells nothing, and `wrong` with a link that it has not."""
+    last = "for last; do :; done"
+    plain = script(directory / "ssh", last, 'exec sh -c "$last"')
+    sshd = script(directory / "sshd", last, 'SSH_CONNECTION="7.7.7.9 50000 5.5.5.5 22" exec sh -c "$last"')
+    sudo = script(directory / "sudo", "unset SSH_CONNECTION", 'while [ "$1" != /bin/sh ]; do shift; done', 'exec "$@"')
+    there = {"ansible_python_interpreter": str(net.router.interpreter()), "mwan_link": "isp_b"}
+    over = {
+        "ansible_connection": "ssh",
+        "ansible_become": "true",
+        "ansible_become_exe": sudo,
+        "ansible_pipelining": "true",
+    }
+    return inventory(
+        directory,
+        router={**there, **over, "ansible_ssh_executable": sshd, "ansible_ssh_transfer_method": "piped"},
+        hidden={**there, **over, "ansible_ssh_executable": plain},
+        wrong={**there, "ansible_connection": "local", "mwan_link": "isp_x"},
+    )
 
 
 def test_playbooks_of_operators(two_links: Topology, tmp_path: Path) -> None:
@@ -73,7 +113,7 @@ def test_playbooks_of_operators(two_links: Topology, tmp_path: Path) -> None:
     with watched(net, probe=FAST) as prober:
         install(net)
 
-        more = ("-i", two_more(net, tmp_path))
+        more = two_more(net, tmp_path)
         result = playbook(net, "status", *more, code=2, mwan_strict=True, mwan_format="json", mwan_output=str(output))
         fleet = json.loads(output.read_text(encoding="utf-8"))
         assert {name: router["state"] for name, router in fleet["routers"].items()} == {
@@ -84,21 +124,32 @@ def test_playbooks_of_operators(two_links: Topology, tmp_path: Path) -> None:
         assert "no route to host" in fleet["problems"][0]
         assert (result.recap["changed"], len(fleet["problems"])) == (0, 2)
 
-        words = playbook(net, "drill", mwan_drill_seconds=3, mwan_wait_seconds=20, mwan_drill_spare=["7.7.7.9"], **LINK)
-        assert [line.strip() for line in shown(words)][-2:] == ["spared: 7.7.7.9", "all is as before"]
-        assert words.changed == 0
-        assert prober.changes("isp_b")[-3:] == ["suspect", "down", "up"]
+        there = by_ssh(net, tmp_path)
+        path = evening(
+            tmp_path, ("drill", "router"), ("drain", "router:wrong"), ("undrain", "router"), ("drill", "hidden")
+        )
+        given: dict[str, Any] = {
+            "mwan_drill_seconds": 3,
+            "mwan_wait_seconds": 20,
+            "mwan_why": "new modem",
+            "mwan_wait_connections": 9,
+        }
+        done = playbook(net, path, *there, code=2, **given)
+        drilled, drained, undrained = shown(done)
+        assert [line.strip() for line in drilled][-2:] == ["spared: 7.7.7.9", "all is as before"]
+        assert ("isp_b is drained" in drained, "isp_b" in undrained) == (True, True)
+        assert [task.name for task in done.tasks if task.changed] == ["Drain the link", "Give the link back"]
+        events = [event for event in prober.events() if event.get("link") == "isp_b"]
+        assert [event["after"] for event in events][-5:] == ["suspect", "down", "up", "drained", "up"]
+        assert events[-2]["reason"] == "new modem"
         assert holes(net.router) == []
+        assert "The links are isp_a, isp_b" in refused(done, "wrong")
+        assert "Nothing tells where the router sees the controller" in refused(done, "hidden")
 
-        assert "The links are isp_a, isp_b" in refused(playbook(net, "drain", code=2, mwan_link="isp_x"))
-        assert playbook(net, "drain", check=True, **LINK).changed == 1
-        assert told(net.router, "status")["links"]["isp_b"]["state"] == "up"
-        done = playbook(net, "drain", mwan_why="new modem", mwan_wait_connections=9, **LINK)
-        assert (done.changed, "isp_b is drained" in shown(done)) == (1, True)
-        assert told(net.router, "drain", "isp_b")["changed"] is False
-        assert told(net.router, "status")["links"]["isp_b"]["reason"] == "new modem"
-        assert "is drained" in refused(playbook(net, "drill", code=2, **LINK))
-        assert playbook(net, "undrain", **LINK).changed == 1
+        path = evening(tmp_path, ("drain", "router"), ("drill", "wrong"))
+        tried = playbook(net, path, *there, code=2, check=True)
+        assert [task.name for task in tried.tasks if task.changed] == ["Drain the link"]
+        assert "The links are isp_a, isp_b" in refused(tried, "wrong")
         assert told(net.router, "undrain", "isp_b")["changed"] is False
 
 
