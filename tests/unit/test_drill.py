@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,9 +172,27 @@ def test_the_switch_holds_all_it_takes_to_fill_the_hole(hole: Hole) -> None:
     assert "mwanctl" not in armed
 
 
-def test_the_switch_is_disarmed_by_what_arming_printed() -> None:
-    assert disarm("4711") == "kill -- -4711"
-    assert disarm("") == "systemctl stop mwan_drill.timer"
+def disarmed(process: str, path: str = "/usr/bin:/bin") -> bool:
+    return subprocess.run(["/bin/sh", "-c", disarm(process)], env={"PATH": path}, check=False).returncode == 0
+
+
+def test_a_waiting_process_is_ended_and_one_that_is_gone_already_is_no_failure() -> None:
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as waiting:
+        assert disarmed(str(waiting.pid))
+        assert waiting.wait(10) < 0
+    assert disarmed(str(waiting.pid))
+
+
+@pytest.mark.parametrize(("stopped", "active", "expected"), [(0, 3, True), (5, 3, True), (1, 0, False)])
+def test_a_timer_that_has_fired_is_unknown_to_systemd_and_no_failure(
+    tmp_path: Path, stopped: int, active: int, expected: bool
+) -> None:
+    script = (
+        f'case "$*" in "stop mwan_drill.timer") exit {stopped};; *" mwan_drill.timer") exit {active};; esac; exit 9'
+    )
+    (tmp_path / "systemctl").write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    (tmp_path / "systemctl").chmod(0o755)
+    assert disarmed("", str(tmp_path)) is expected
 
 
 def test_who_is_spared_is_checked_and_joined() -> None:
