@@ -62,6 +62,8 @@ class Environment:
         os.makedirs(self.directory, mode=0o755, exist_ok=True)
         self._do([self._python, "-m", "venv", self.path])
         pip = [os.path.join(self.path, "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        # else what compiles is fetched as it is today, and runs as root
+        pip.append("--no-build-isolation")
         for number, text in enumerate(self._requirements, 1):
             listed = os.path.join(self.path, f"requirements-{number}.txt")
             with open(listed, "w", encoding="utf-8") as handle:
