@@ -15,7 +15,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from . import runner, traces
-from ._mwan import local, messages, removal
+from ._mwan import afterwards, local, messages, removal
 from ._mwan.document import Document
 from ._mwan.errors import InputError, KernelError
 
@@ -28,6 +28,8 @@ def run(module: AnsibleModule) -> None:
     runner.respawn()
     if os.geteuid() != 0:
         module.fail_json(msg="only root can take away what root has installed; set become: true")
+    if not module.params["force"]:
+        runner.guarded(module, lambda: afterwards.check(afterwards.session_of(os.getpid())))
     result: dict[str, Any] = {"changed": False, "actions": [], "diff": []}
     stop(module, result)
     runner.guarded(module, lambda: clear_kernel(module, result))

@@ -72,6 +72,12 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  force:
+    description: With O(state=absent), go on where the main table has no default route that works, or does not lead the
+      SSH session that the module came over by the way it takes now. Such a run fails otherwise, also in check mode,
+      and has removed nothing.
+    type: bool
+    default: false
 author:
   - The multiwan.linux contributors (@multiwan)
 extends_documentation_fragment:
@@ -137,6 +143,7 @@ def main() -> None:
         "user": {"type": "str"},
         "venv": {"type": "dict", "options": venv},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "force": {"type": "bool", "default": False},
     }
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     (uninstall.run if module.params["state"] == "absent" else installation.run)(module)

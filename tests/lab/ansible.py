@@ -186,17 +186,19 @@ def run_module(
     diff: bool = True,
     host: Host | None = None,
     python: str = sys.executable,
+    before: Sequence[str] = (),
     timeout: float = 120.0,
 ) -> dict[str, Any]:
     """One module of the collection on the router (or another host), its result parsed; a failure has `failed: true`.
 
     Runs the module's own code in one process, without the controller: a fraction of the time of an ad-hoc run.
+    `before` is the command that starts it, such as `env`.
     """
     host = host or topology.router
     name = module if "." in module else f"{NAMESPACE}.{COLLECTION}.{module}"
     arguments = {**(args or {}), "_ansible_check_mode": check, "_ansible_diff": diff}
     collections = collections_path(topology.lab.directory)
-    command = [python, "-I", str(HELPERS / "run_module.py"), str(collections), name]
+    command = [*before, python, "-I", str(HELPERS / "run_module.py"), str(collections), name]
     done = host.run(command, check=False, input=json.dumps(arguments), timeout=timeout)
     try:
         return dict(json.loads(done.stdout))

@@ -37,6 +37,7 @@ FOREIGN = """
     iptables-legacy -t mangle -A PREROUTING -s 10.9.9.9 -j ACCEPT
     for table in nat filter; do iptables-legacy -t $table -S; done  # no table can be unloaded
     mkdir -p /usr/local/share/man
+    ip route add default via 5.5.5.1
 """
 
 
@@ -106,3 +107,35 @@ def test_either_firewall_goes_with_and_without_the_libraries(
     router.run("rm -r /etc/mwan")
     assert differences(before, everything(router)) == {}
     assert not absent()["changed"]
+
+
+def test_router_keeps_a_way_out_and_the_session_that_asks_for_it(two_links: Topology) -> None:
+    net, router = two_links, two_links.router
+
+    def absent(server: str = "192.168.101.254", peer: str = "7.7.7.7", **options: Any) -> dict[str, Any]:
+        session = ("env", f"SSH_CONNECTION={peer} 50000 {server} 22")
+        return run_module(net, "mwan_library", {"state": "absent", **options}, check=True, before=session)
+
+    assert not absent()["changed"], "a host that has nothing of ours loses nothing"
+    with Engine(net) as engine:
+        engine.settle()
+    assert "no default route" in absent()["msg"]
+    assert absent(force=True)["actions"]
+    during = snapshot(router)
+    refused = run_playbook(net, UNINSTALL, expect_success=False).results_of("mwan_library")[0]
+    assert "mwan_force: true" in refused["msg"]
+    assert snapshot(router) == during
+
+    router.ip("route add default via 5.5.5.1")
+    assert absent("5.5.5.5")["actions"]
+    assert "7.7.7.7 is reached over wan2" in absent("6.6.6.6")["msg"]
+    assert absent("6.6.6.6", force=True)["actions"]
+    assert absent("6.6.6.6", peer="6.6.6.1")["actions"], "a neighbour is one for the main table as well"
+    assert absent("6.6.6.7")["actions"], "the address of another host, which the controller came to"
+    router.ip("route add 7.7.7.7 via 6.6.6.1")
+    assert absent("6.6.6.6")["actions"]
+    uplink = net.uplinks["isp_a"]
+    uplink.provider.ip(f"link set {uplink.customer_device} down")
+    router.run("timeout 5 sh -c 'until ip route show default | grep -q linkdown; do sleep 0.1; done'")
+    assert "no default route that works" in absent()["msg"]
+    assert uninstall(net, extra_vars={"mwan_force": True}).changed > 0

@@ -45,9 +45,12 @@ class Channel:
 
     def request(self, kind: int, flags: int, message: bytes) -> None:
         """Have the kernel do one thing, and wait for its answer."""
+        self.ask(kind, message, flags)
+
+    def ask(self, kind: int, message: bytes, flags: int = 0) -> list[bytes]:
+        """The same, with what the kernel says beside the acknowledgement."""
         self._send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, message)
-        for _answer in self._answers():
-            pass
+        return list(self._answers())
 
     def requests(self, kind: int, messages: Sequence[bytes], passed_over: tuple[int, ...]) -> None:
         """Have the kernel do several things in one go; all are tried.
