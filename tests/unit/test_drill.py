@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -174,6 +175,11 @@ def test_the_switch_holds_all_it_takes_to_fill_the_hole(hole: Hole) -> None:
 
 def disarmed(process: str, path: str = "/usr/bin:/bin") -> bool:
     return subprocess.run(["/bin/sh", "-c", disarm(process)], env={"PATH": path}, check=False).returncode == 0
+
+
+def test_a_process_that_lives_on_is_a_failure() -> None:
+    kill = disarm(str(os.getpgrp())).replace("kill -- ", "false ")
+    assert subprocess.run(["/bin/sh", "-c", kill], check=False).returncode != 0
 
 
 def test_a_waiting_process_is_ended_and_one_that_is_gone_already_is_no_failure() -> None:

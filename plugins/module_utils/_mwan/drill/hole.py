@@ -118,5 +118,5 @@ def disarm(process: str) -> str:
     """A script that fails only where the switch stays armed; `process` is what the one that armed has printed."""
     if process:
         group = f"-- -{int(process)} 2> /dev/null"
-        return f"kill {group} || ! kill -0 {group}"
+        return f"kill {group} || ! kill -s 0 {group}"
     return f"systemctl stop {UNIT}.timer || ! systemctl --quiet is-active {UNIT}.timer"
