@@ -4,13 +4,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from _mwan import changes
 from _mwan.document import Document
 from _mwan.removal import removal_text
 from ansible_collections.multiwan.linux.plugins.filter.misspelt import misspelt
+from jinja2 import Environment
+
+ROOT = Path(__file__).parents[2]
 
 LISTED = """
 -P PREROUTING ACCEPT
@@ -67,3 +72,14 @@ def test_near_names_are_told_and_names_of_others_are_not() -> None:
     known = ["mwan_links", "mwan_policies", "mwan_snat"]
     names = ["mwan_links", "mwan_link", "mwan_polices", "mwan_links_of_berlin", "mwan_why", "mwan_snat_a"]
     assert misspelt(names, known) == {"mwan_link": "mwan_links", "mwan_polices": "mwan_policies"}
+
+
+def test_the_refusal_of_near_names_ends_with_the_line_that_accepts_them() -> None:
+    tasks = yaml.safe_load((ROOT / "roles" / "router" / "tasks" / "check.yml").read_text(encoding="utf-8"))
+    task = next(task for task in tasks if "mwan_misspelt" in task.get("vars", ()))
+    message = task["ansible.builtin.assert"]["fail_msg"]
+    near = {"mwan_probes": "mwan_probe", "mwan_snats": "mwan_snat"}
+    told = Environment().from_string(message).render(mwan_misspelt=near, mwan_accept=["docker"])
+    assert told.endswith(" mwan_accept: [docker, mwan_probes, mwan_snats]")
+    assert "{} is no variable of the role, which has {}.".format(*next(iter(near.items()))) in told
+    assert "difference(mwan_accept)" in task["vars"]["mwan_misspelt"]
