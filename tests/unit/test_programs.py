@@ -35,6 +35,19 @@ def test_a_program_that_hangs_is_killed_and_named(program: dict[str, Any]) -> No
     assert time.monotonic() < begun + 5
 
 
+def test_a_python_without_the_library_is_named_in_one_line_with_what_to_do(tmp_path: Path) -> None:
+    """As that of a virtual environment whose distribution was upgraded."""
+    (tmp_path / "mwan").symlink_to(LIBRARY)
+    (tmp_path / "mwanctl").write_text((FILES / "mwanctl").read_text())
+    bare = [sys.executable, "-I", "-S", "-B", tmp_path / "mwanctl"]
+    for command in ("status", "diff"):
+        done = subprocess.run([*bare, command], capture_output=True, text=True, check=False)
+        assert done.returncode == (2 if command == "diff" else 1)
+        (line,) = done.stderr.splitlines()
+        assert "No module named 'pyroute2'" in line
+        assert "run the role again" in line
+
+
 def test_what_programs_import_travels_with_the_module() -> None:
     """Ansible sends what is imported, so each part of the library has to be reached from the entry points."""
     code = (
