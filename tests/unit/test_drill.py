@@ -123,6 +123,7 @@ def test_shares_may_follow_connections_but_links_must_be_the_same() -> None:
         (report(during=look({})), "no link took new connections of balanced meanwhile"),
         (report(during=Look(DURING.status, ("add", "del"))), "the router did not follow: 2 differences, such as: add"),
         (report(after=DURING), "isp_b is down still, 1 min after the end of the black hole"),
+        (report(after=Look({**look().status, "links": {}})), "isp_b is not declared any more"),
         (report(after=stopped(running=False)), "the prober is not running any more"),
         (report(after=look(drift=("add",))), "the router is not as declared: 1 difference, such as: add"),
     ],
@@ -300,3 +301,19 @@ def test_what_the_prober_is_about_to_do_is_no_difference(router: ModelRouter) ->
     missing = 1000
     with pytest.raises(InputError, match="not as declared"):
         hold(router, shell)
+
+
+def test_a_link_that_is_removed_meanwhile_is_waited_for_as_any_other(
+    router: ModelRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = {"links": {"isp_a": {"state": "up"}}, "held": False, "converge": {}, "settled": True}
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        monkeypatch.setattr(control, "ask", lambda _request: answer)
+
+    shell = Shell()
+    course.Drill(router.ports, shell, ORDER, sleep, lambda: NOW + sum(slept)).hold()
+    assert sum(slept) >= ORDER.seconds + ORDER.wait
+    assert shell.done == ALL

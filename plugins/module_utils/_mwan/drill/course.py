@@ -114,12 +114,15 @@ class Drill:
             self._sleep(LOOK_AGAIN)
 
     def _is_back(self) -> bool:
-        """Whether the link is up and the router has followed; a prober that does not answer is waited for, too."""
+        """Whether the link is up and the router has followed; a prober that does not answer is waited for, too.
+
+        So is one that does not know the link: it may have been taken away meanwhile.
+        """
         try:
             told = control.ask({"command": "status"})
         except KernelError:
             return False
-        return told["links"][self._order.link]["state"] in verdict.LIVE and bool(told["settled"])
+        return told["links"].get(self._order.link, {}).get("state") in verdict.LIVE and bool(told["settled"])
 
     def _lines(self, path: str) -> list[str]:
         return (self._router.files.read(path) or "").splitlines()

@@ -139,8 +139,10 @@ def _failed_to_fail(order: Order, found: Mapping[str, Any], during: Look) -> Ite
 
 
 def _failed_to_return(order: Order, before: Look, after: Look) -> Iterator[str]:
-    state = after.links[order.link]["state"]
-    if state not in LIVE:
+    state = after.links.get(order.link, {}).get("state")
+    if state is None:
+        yield f"{order.link} is not declared any more"
+    elif state not in LIVE:
         yield f"{order.link} is {state} still, {words.duration(order.wait)} after the end of the black hole"
     elif _serving(before) != _serving(after):
         yield "not the same links take new connections as before"
