@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,21 @@ def test_what_the_page_would_have_in_files_can_be_read() -> None:
     blocks = re.findall(r"```yaml\n(# \S+\n.*?)```", PAGE, re.DOTALL)
     assert len(blocks) == 6
     assert all(yaml.safe_load(block) for block in blocks)
+
+
+@pytest.mark.parametrize(
+    ("ending", "mailed"),
+    [("exit 0", []), ("echo table >fleet.txt; exit 2", ["table", "the run"]), ("exit 4", ["No such file", "the run"])],
+)
+def test_the_mail_of_the_night_has_its_table_and_its_output(tmp_path: Path, ending: str, mailed: list[str]) -> None:
+    line = next(line for line in PAGE.splitlines() if line.startswith("    0 6 * * *"))
+    for name, text in (("ansible-playbook", f"echo the run; {ending}"), ("mail", "cat >mailed")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "fleet.txt").write_text("of yesterday", encoding="utf-8")
+    (tmp_path / "mailed").touch()
+    command = line.partition("* * *")[2].replace("/srv/routers", str(tmp_path))
+    subprocess.run(["/bin/sh", "-c", command], env={"PATH": f"{tmp_path}:/usr/bin:/bin", "LC_ALL": "C"}, check=True)
+    lines = (tmp_path / "mailed").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(mailed)
+    assert all(word in line for word, line in zip(mailed, lines, strict=True))
