@@ -154,6 +154,8 @@ def test_the_page_names_playbooks_that_are_there_with_the_variables_they_read() 
     for playbooks, variables in rows:
         names = re.findall(r"multiwan\.linux\.(\w+)", playbooks)
         texts = "".join((ROOT / f"playbooks/{name}.yml").read_text(encoding="utf-8") for name in names)
+        if "role: multiwan.linux.router" in texts:
+            texts += (ROOT / "roles/router/defaults/main.yml").read_text(encoding="utf-8")
         assert all(variable in texts for variable in re.findall(r"`(mwan_\w+)`", variables))
 
 
