@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from ._mwan.errors import KernelError
 from ._mwan.firewall.nftables import Runner
@@ -21,21 +22,37 @@ WHOLE = "whole"
 OURS = re.compile(r"venv-[0-9a-f]{12}\Z")
 
 
+class Wheels(NamedTuple):
+    """`names` are the files in `directory` that packages are taken from. Without a directory, PyPI is asked."""
+
+    directory: str = ""
+    names: Sequence[str] = ()
+
+    def source(self) -> list[str]:
+        return ["--no-index", "--find-links", self.directory] if self.directory else []
+
+    def clean(self) -> None:
+        """Away with those of an earlier environment."""
+        for name in os.listdir(self.directory) if self.directory else ():
+            path = os.path.join(self.directory, name)
+            if name not in self.names and os.path.isfile(path):
+                os.unlink(path)
+
+
 class Environment:
     """One content, made aside under a name that tells it; `venv` is a link to the one in use.
 
-    `requirements` are texts of requirements files, each for a run of pip of its own. `wheels` is a directory they are
-    taken from, else PyPI is asked. Raises KernelError.
+    `requirements` are texts of requirements files, each for a run of pip of its own. Raises KernelError.
     """
 
-    def __init__(self, directory: str, python: str, requirements: Sequence[str], wheels: str, run: Runner) -> None:
+    def __init__(self, directory: str, python: str, requirements: Sequence[str], wheels: Wheels, run: Runner) -> None:
         # another release of Python looks for packages elsewhere
-        content = "\0".join([os.path.realpath(python), *requirements])
+        content = "\0".join([os.path.realpath(python), *requirements, *sorted(wheels.names)])
         self.directory = directory
         self.path = os.path.join(directory, f"{NAME}-{hashlib.sha256(content.encode()).hexdigest()[:12]}")
         self._python = python
         self._requirements = requirements
-        self._source = ["--no-index", "--find-links", wheels] if wheels else []
+        self._wheels = wheels
         self._run = run
 
     def steps(self) -> Iterator[Step]:
@@ -58,6 +75,7 @@ class Environment:
         discard(self.directory, {self.path, former})
 
     def _make(self) -> None:
+        self._wheels.clean()
         shutil.rmtree(self.path, ignore_errors=True)
         os.makedirs(self.directory, mode=0o755, exist_ok=True)
         self._do([self._python, "-m", "venv", self.path])
@@ -68,7 +86,7 @@ class Environment:
             listed = os.path.join(self.path, f"requirements-{number}.txt")
             with open(listed, "w", encoding="utf-8") as handle:
                 handle.write(text)
-            self._do([*pip, *self._source, "--requirement", listed])
+            self._do([*pip, *self._wheels.source(), "--requirement", listed])
         with open(os.path.join(self.path, WHOLE), "w", encoding="utf-8"):
             pass
 

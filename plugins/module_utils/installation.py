@@ -42,7 +42,8 @@ class Installation:
         directory, venv = self.params["directory"], self.params["venv"]
         if venv:
             run = runner.programs(self.module)
-            wanted = environment.Environment(directory, venv["python"], venv["requirements"], venv["wheels"], run)
+            wheels = environment.Wheels(venv["wheels"] or "", tuple(venv["wheel_names"] or ()))
+            wanted = environment.Environment(directory, venv["python"], venv["requirements"], wheels, run)
         steps = wanted.steps() if venv else environment.leave(directory)
         for step in steps:
             self.renewed = True

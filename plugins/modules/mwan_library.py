@@ -64,6 +64,11 @@ options:
       wheels:
         description: Directory on the router that packages are taken from. PyPI is asked by default.
         type: path
+      wheel_names:
+        description: The files in O(venv.wheels). With others, the environment is made anew; what else is there is
+          removed then.
+        type: list
+        elements: str
   state:
     description:
       - V(present) installs the library, V(absent) removes everything that modules and role have left on the host.
@@ -132,6 +137,7 @@ def main() -> None:
         "python": {"type": "path", "default": "/usr/bin/python3"},
         "requirements": {"type": "list", "elements": "str", "required": True},
         "wheels": {"type": "path"},
+        "wheel_names": {"type": "list", "elements": "str"},
     }
     spec = {
         "directory": {"type": "path", "default": "/usr/local/lib/mwan"},
@@ -141,7 +147,7 @@ def main() -> None:
         "links": {"type": "dict", "default": {}},
         "look_in": {"type": "list", "elements": "path", "default": []},
         "user": {"type": "str"},
-        "venv": {"type": "dict", "options": venv},
+        "venv": {"type": "dict", "options": venv, "required_together": [("wheels", "wheel_names")]},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "force": {"type": "bool", "default": False},
     }

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.multiwan.linux.plugins.module_utils.environment import Environment
+from ansible_collections.multiwan.linux.plugins.module_utils.environment import Environment, Wheels
 
 ROLE = Path(__file__).resolve().parents[2] / "roles/router"
 PINNED = re.compile(r"[a-z0-9-]+==[0-9.]+ --hash=sha256:[0-9a-f]{64}\Z")
+PYPI = Wheels()
 
 
 def requirements(text: str) -> list[str]:
@@ -35,7 +37,7 @@ class Pip:
         return 0, "", ""
 
 
-def make(directory: Path, texts: list[str], wheels: str = "") -> Pip:
+def make(directory: Path, texts: list[str], wheels: Wheels = PYPI) -> Pip:
     pip = Pip()
     for step in Environment(str(directory), "/usr/bin/python3", texts, wheels, pip.run).steps():
         step.work()
@@ -44,12 +46,16 @@ def make(directory: Path, texts: list[str], wheels: str = "") -> Pip:
 
 def of_role(**variables: Any) -> list[list[str]]:
     """The requirements of each run of pip that the role asks for."""
+    return [requirements(text) for text in asked_by_role(**variables)["requirements"]]
+
+
+def asked_by_role(**variables: Any) -> dict[str, Any]:
     extra = json.dumps({"mwan_firewall_backend": "iptables", **variables})
     ansible = [sys.executable, "-m", "ansible", "adhoc", "localhost", "-i", "localhost,", "--playbook-dir", ROLE]
     files = ["-e", f"@{ROLE}/defaults/main.yml", "-e", f"@{ROLE}/vars/main.yml", "-e", extra]
     done = subprocess.run([*ansible, *files, "-m", "debug", "-a", "var=mwan_venv"], capture_output=True, check=True)
-    result = json.loads(done.stdout.decode().partition("=> ")[2])
-    return [requirements(text) for text in result["mwan_venv"]["requirements"]]
+    asked: dict[str, Any] = json.loads(done.stdout.decode().partition("=> ")[2])["mwan_venv"]
+    return asked
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROLE / "files").glob("requirements*.txt")))
@@ -73,3 +79,23 @@ def test_source_is_compiled_with_pinned_tools_and_a_wheel_is_taken_as_it_was_bui
     pyroute2, compiled = of_role(mwan_wheels="wheels")
     assert PINNED.match(pyroute2[0])
     assert compiled == ["python-iptables==1.2.0"]
+
+
+def test_other_wheels_make_another_environment_and_those_of_the_former_go(tmp_path: Path) -> None:
+    place, texts = tmp_path / "wheels", ["pyroute2\n"]
+    place.mkdir()
+    for name in ("old.whl", "new.whl"):
+        (place / name).touch()
+    assert make(tmp_path, texts, Wheels(str(place), ["old.whl", "new.whl"])).asked
+    former = os.readlink(tmp_path / "venv")
+    assert not make(tmp_path, texts, Wheels(str(place), ["new.whl", "old.whl"])).asked
+    pip = make(tmp_path, texts, Wheels(str(place), ["new.whl"]))
+    assert ["--no-index", "--find-links", str(place)] in (command[7:10] for command in pip.asked)
+    assert os.readlink(tmp_path / "venv") != former
+    assert [path.name for path in place.iterdir()] == ["new.whl"]
+
+
+def test_role_tells_the_names_of_the_wheels(tmp_path: Path) -> None:
+    (tmp_path / "pyroute2-0.9.7-py3-none-any.whl").touch()
+    assert asked_by_role(mwan_wheels=str(tmp_path))["wheel_names"] == ["pyroute2-0.9.7-py3-none-any.whl"]
+    assert asked_by_role()["wheel_names"] == []
