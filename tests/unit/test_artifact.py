@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SHIPPED = {"plugins", "roles", "playbooks", "meta", "docs", "changelogs", "LICENSES"}
@@ -99,3 +100,8 @@ def test_its_playbooks_are_found_by_name_and_can_be_read(installed: Installed) -
     assert "multiwan.linux.site" in playbooks
     told = installed.run("ansible-playbook", "--syntax-check", "--inventory", "router,", *sorted(playbooks))
     assert told.count("playbook: ") == len(playbooks)
+
+
+def test_it_is_kept_only_when_every_other_job_went_well() -> None:
+    jobs = yaml.safe_load((CHECKOUT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
+    assert set(jobs["archive"]["needs"]) == set(jobs) - {"archive"}
