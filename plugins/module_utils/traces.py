@@ -35,11 +35,9 @@ FILES = (
     *(store.DOCUMENT, *layout.FILES, UNIT, "/etc/systemd/system/multi-user.target.wants/mwan.service"),
     *(MANUAL + "/mwanctl.8", MANUAL + "/mwand.8", COMPLETIONS + "/mwanctl.bash"),
 )
-# gone with the last file in them, in this order
-DIRECTORIES = (
-    *(HOOKS, "/etc/mwan", UNIT_CHANGES, os.path.dirname(layout.RT_TABLES), os.path.dirname(layout.RT_PROTOS)),
-    *(MANUAL, COMPLETIONS, os.path.dirname(COMPLETIONS)),
-)
+# Gone with the last file in them, in this order. Those of manual pages, completions and iproute2 stay, even empty:
+# they may have been there before, and packages and people put files into them without looking.
+DIRECTORIES = (HOOKS, "/etc/mwan", UNIT_CHANGES)
 TEXTFILE = re.compile(r"^ExecStart=.* --metrics-textfile (\S+)$", re.MULTILINE)
 LOCK_OF_IPTABLES = "/run/xtables.lock"
 CREDENTIALS = struct.Struct("=3i")  # process, user, group (unix(7), SO_PEERCRED)

@@ -36,7 +36,8 @@ FOREIGN = """
     nft add table ip other; nft add chain ip other one
     iptables-legacy -t mangle -A PREROUTING -s 10.9.9.9 -j ACCEPT
     for table in nat filter; do iptables-legacy -t $table -S; done  # no table can be unloaded
-    mkdir -p /usr/local/share/man
+    mkdir -p /usr/local/share/man/man8 /usr/local/share/bash-completion/completions  # shared, so they stay, even empty
+    cd /etc/iproute2 && rm -rf rt_tables.d rt_protos.d && mkdir rt_tables.d rt_protos.d
     ip route add default via 5.5.5.1
 """
 

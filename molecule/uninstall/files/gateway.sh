@@ -26,3 +26,7 @@ iptables -A FORWARD -d 203.0.113.9 -j DROP
 ip rule add from 10.20.0.0/16 lookup 200
 ip route add default via 192.168.101.1 dev lan0 table 200
 ip route add 10.1.0.0/16 via 192.168.101.1 dev lan0
+
+# shared by many packages: they stay, even empty
+mkdir -p /usr/local/share/man/man8 /usr/local/share/bash-completion/completions \
+    /etc/iproute2/rt_tables.d /etc/iproute2/rt_protos.d
