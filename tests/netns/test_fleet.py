@@ -147,6 +147,7 @@ def test_playbooks_of_operators(two_links: Topology, tmp_path: Path) -> None:
         assert [line.strip() for line in drilled][-2:] == ["spared: 7.7.7.9", "all is as before"]
         assert ("isp_b is drained" in drained, "isp_b" in undrained) == (True, True)
         assert [task.name for task in done.tasks if task.changed] == ["Drain the link", "Give the link back"]
+        prober.wait_for("isp_b", "up")
         events = [event for event in prober.events() if event.get("link") == "isp_b"]
         assert [event["after"] for event in events][-5:] == ["suspect", "down", "up", "drained", "up"]
         assert events[-2]["reason"] == "new modem"
