@@ -19,6 +19,8 @@ from ._mwan.firewall.nftables import Runner
 from ._mwan.removal import Step
 
 ROOT = "root"
+# of the account in /etc/passwd, which tells it from one that was there before
+COMMENT = "multi-WAN prober"
 MARK = "# multiwan.linux: "
 # What was declared, hooks and the operator's word are root's to write, and the prober reads them; the group of the
 # first directory passes on. The last one is for both: nothing of root's is changed there by following a link.
@@ -61,7 +63,7 @@ def _group(name: str) -> int | None:
 def _add(name: str, run: Runner) -> None:
     group = ["--user-group"] if _group(name) is None else ["--gid", name]
     words = ["--system", *group, "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
-    status, _out, err = run(["useradd", *words, "--comment", "multi-WAN prober", name], "")
+    status, _out, err = run(["useradd", *words, "--comment", COMMENT, name], "")
     if status:
         raise KernelError("useradd", name, err.strip())
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import grp
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -18,6 +19,7 @@ from collections.abc import Iterable
 from . import environment
 from ._mwan import layout, local, store
 from ._mwan.console.control import SOCKET as CONTROL
+from .belongings import COMMENT
 from .library import OURS
 
 # beside releases and environments: links, a former state of them that a rename was to replace, and wheels
@@ -69,6 +71,14 @@ def kept() -> list[str]:
     """What somebody else has put beside ours, and stays."""
     beside = [path for path in _paths("/etc/mwan") if path not in (store.DOCUMENT, HOOKS)]
     return [*_paths(HOOKS), *_paths(UNIT_CHANGES), *(path for path in beside if path not in _half_written())]
+
+
+def account_is_ours(user: str = local.PROBERS_GROUP) -> bool:
+    """Whether the role has made the prober's account, or there is none, and its group may be left."""
+    try:
+        return pwd.getpwnam(user).pw_gecos == COMMENT
+    except KeyError:
+        return True
 
 
 def _is_ours(name: str) -> bool:

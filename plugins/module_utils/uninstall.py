@@ -36,6 +36,9 @@ def run(module: AnsibleModule) -> None:
     remove_files(module, result)
     for path in traces.kept():
         module.warn(f"{path} stays, as the collection has not made it")
+    result["account"] = traces.account_is_ours()
+    if not result["account"]:
+        module.warn(f"the account {local.PROBERS_GROUP} stays, as its comment says that the role has not made it")
     result["changed"] = bool(result["actions"])
     if not module._diff:
         del result["diff"]

@@ -120,6 +120,10 @@ marked:
   returned: O(state=present)
   type: list
   elements: str
+account:
+  description: Whether the account of the prober is the role's to remove, as its comment says; also where there is none.
+  returned: O(state=absent)
+  type: bool
 actions:
   description: What is installed or removed, in its order. In check mode, what would be.
   returned: success

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from _mwan import changes
 from _mwan.document import Document
 from _mwan.removal import removal_text
 from ansible_collections.multiwan.linux.plugins.filter.misspelt import misspelt
+from ansible_collections.multiwan.linux.plugins.module_utils.traces import account_is_ours
 from jinja2 import Environment
 
 ROOT = Path(__file__).parents[2]
@@ -83,3 +86,13 @@ def test_the_refusal_of_near_names_ends_with_the_line_that_accepts_them() -> Non
     assert told.endswith(" mwan_accept: [docker, mwan_probes, mwan_snats]")
     assert "{} is no variable of the role, which has {}.".format(*next(iter(near.items()))) in told
     assert "difference(mwan_accept)" in task["vars"]["mwan_misspelt"]
+
+
+@pytest.mark.parametrize(("comment", "ours"), [("multi-WAN prober", True), ("", False), ("Maria Wanner", False)])
+def test_an_account_of_somebody_else_is_not_ours(monkeypatch: pytest.MonkeyPatch, comment: str, ours: bool) -> None:
+    monkeypatch.setattr(pwd, "getpwnam", lambda _name: SimpleNamespace(pw_gecos=comment))
+    assert account_is_ours() is ours
+
+
+def test_no_account_may_have_left_its_group() -> None:
+    assert account_is_ours("nobody-of-this-name")
