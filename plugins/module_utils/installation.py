@@ -15,12 +15,15 @@ from ansible.module_utils.basic import AnsibleModule
 from . import belongings, environment, library, runner
 from ._mwan.removal import Step
 
+# stands in texts for the Python that the library runs with
+PYTHON = "@PYTHON@"
+
 
 class Installation:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params = module.params
-        self.release = library.Release(self.params["directory"], self.params["programs"])
+        self.release = library.Release(self.params["directory"], self._texts("programs"))
         self.former = self.release.current()
         # whether programs, or what they run with, are new; the files that are
         self.renewed = False
@@ -31,21 +34,34 @@ class Installation:
         if self.params["user"]:
             yield from belongings.steps(self.params["user"], runner.programs(self.module))
         yield from self._programs()
-        for path, step in belongings.files(self.params["files"]):
+        for path, step in belongings.files(self._texts("files")):
             self.written.append(path)
             yield step
         for path, target in sorted(self.params["links"].items()):
             if not (os.path.islink(path) and os.readlink(path) == target):
                 yield Step(f"ln -s {target} {path}", partial(_link, path, target))
 
-    def _programs(self) -> Iterator[Step]:
+    def _texts(self, option: str) -> dict[str, str]:
+        return {name: text.replace(PYTHON, self._python()) for name, text in self.params[option].items()}
+
+    def _python(self) -> str:
+        directory, venv = self.params["directory"], self.params["venv"]
+        if venv or (self.params["venv_kept"] and environment.current(directory)):
+            return os.path.join(directory, environment.NAME, "bin/python")
+        return str(self.params["python"])
+
+    def _environment(self) -> Iterator[Step]:
         directory, venv = self.params["directory"], self.params["venv"]
         if venv:
-            run = runner.programs(self.module)
+            python, run = self.params["python"], runner.programs(self.module)
             wheels = environment.Wheels(venv["wheels"] or "", tuple(venv["wheel_names"] or ()))
-            wanted = environment.Environment(directory, venv["python"], venv["requirements"], wheels, run)
-        steps = wanted.steps() if venv else environment.leave(directory)
-        for step in steps:
+            wanted = environment.Environment(directory, python, venv["requirements"], wheels, run)
+            yield from wanted.steps()
+        elif not self.params["venv_kept"]:
+            yield from environment.leave(directory)
+
+    def _programs(self) -> Iterator[Step]:
+        for step in self._environment():
             self.renewed = True
             yield step
         if not self.release.is_current():

@@ -25,7 +25,8 @@ options:
     type: path
     default: /usr/local/lib/mwan
   programs:
-    description: Text of each program by name. They are installed executable beside the library.
+    description: Text of each program by name. They are installed executable beside the library. In them, and in
+      O(files), C(@PYTHON@) stands for the Python that the library runs with.
     type: dict
     default: {}
   files:
@@ -45,17 +46,17 @@ options:
     description: The user that the prober runs as. It is made with its group, and so are the directories that root's
       modules and the prober share. None by default; what is stored is root's alone then.
     type: str
+  python:
+    description: The Python that programs run with, or that their virtual environment is made with.
+    type: path
+    default: /usr/bin/python3
   venv:
     description:
       - A virtual environment that programs and modules run with, in C(venv) below O(directory). It is made aside when
         something of it changes, and switched to when it is whole.
-      - Left out, there is none; one that was made before is removed.
+      - Left out, none is made.
     type: dict
     suboptions:
-      python:
-        description: The Python it is made with.
-        type: path
-        default: /usr/bin/python3
       requirements:
         description: Texts of requirements files.
         type: list
@@ -69,6 +70,11 @@ options:
           removed then.
         type: list
         elements: str
+  venv_kept:
+    description: Whether programs go on with a virtual environment that was made before, where O(venv) is left out.
+      Else it is removed.
+    type: bool
+    default: true
   state:
     description:
       - V(present) installs the library, V(absent) removes everything that modules and role have left on the host.
@@ -138,7 +144,6 @@ from ansible_collections.multiwan.linux.plugins.module_utils import installation
 
 def main() -> None:
     venv = {
-        "python": {"type": "path", "default": "/usr/bin/python3"},
         "requirements": {"type": "list", "elements": "str", "required": True},
         "wheels": {"type": "path"},
         "wheel_names": {"type": "list", "elements": "str"},
@@ -151,7 +156,9 @@ def main() -> None:
         "links": {"type": "dict", "default": {}},
         "look_in": {"type": "list", "elements": "path", "default": []},
         "user": {"type": "str"},
+        "python": {"type": "path", "default": "/usr/bin/python3"},
         "venv": {"type": "dict", "options": venv, "required_together": [("wheels", "wheel_names")]},
+        "venv_kept": {"type": "bool", "default": True},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "force": {"type": "bool", "default": False},
     }

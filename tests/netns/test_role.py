@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -125,8 +126,20 @@ def test_virtual_environment_from_wheels(two_links: Topology, bare_python: str, 
     assert "isp_a" in router.run(["/usr/local/sbin/mwanctl", "status", "--json"], check=False).stdout
     assert asked(run_playbook(net, extra_vars=variables))[-3:] == ["mwan_library", "mwan_link", "mwan_info"]
     former = router.run(["readlink", VENV]).stdout
+    unknown: list[tuple[dict[str, Any], list[str]]] = [({"mwan_install": "none"}, [])]
+    unknown += [({"mwan_preflight": True}, ["--skip-tags", "preflight"])]
+    for more, args in unknown:
+        again = run_playbook(net, extra_vars={**variables, **more}, args=args)
+        assert (again.changed, router.run(["readlink", VENV]).stdout) == (0, former)
+    assert asked(again)[0] == "mwan_preflight", "it tells what the library runs with"
     upgrade = {**variables, "mwan_requirement_texts": {"requirements.txt": "pyroute2>0.7\n"}}
     result = run_playbook(net, extra_vars=upgrade)
     assert result.results_of("mwan_library")[0]["renewed"]
     assert router.run(["readlink", VENV]).stdout != former
     assert len(router.run(f"ls -d {VENV}-*").stdout.split()) == 2, "what runs keeps the one it runs with"
+    # the host has come to have all that is needed
+    own = router.interpreter(str(Path(sys.executable).with_name("python3")))
+    by_itself = {**upgrade, "mwan_install": "auto", "ansible_python_interpreter": str(own)}
+    run_playbook(net, extra_vars=by_itself, args=["--tags", "install"])
+    assert router.run("head -n1 /usr/local/sbin/mwanctl").stdout == f"#!{bare_python}\n"
+    assert router.run(["readlink", VENV], check=False).stdout == ""
