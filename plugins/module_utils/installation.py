@@ -13,6 +13,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from . import belongings, environment, library, runner
+from ._mwan import local
 from ._mwan.removal import Step
 
 # stands in texts for the Python that the library runs with
@@ -25,8 +26,10 @@ class Installation:
         self.params = module.params
         self.release = library.Release(self.params["directory"], self._texts("programs"))
         self.former = self.release.current()
-        # whether programs, or what they run with, are new; the files that are
-        self.renewed = False
+        # where another supervisor runs the prober, nobody would take the mark away
+        self.marks = any(map(_is_service, self.params["files"]))
+        # whether programs, what they run with, or the service are new; the files that are
+        self.renewed = self.marks and os.path.lexists(local.RESTART)
         self.written: list[str] = []
 
     def steps(self) -> Iterator[Step]:
@@ -36,6 +39,7 @@ class Installation:
         yield from self._programs()
         for path, step in belongings.files(self._texts("files")):
             self.written.append(path)
+            self.renewed |= _is_service(path)
             yield step
         for path, target in sorted(self.params["links"].items()):
             if not (os.path.islink(path) and os.readlink(path) == target):
@@ -68,6 +72,11 @@ class Installation:
             self.renewed = True
             yield Step(f"install {self.release.path}", self.release.install)
 
+    def mark(self) -> None:
+        """That the prober has to be restarted; the unit takes it away when it is."""
+        if self.marks and self.renewed:
+            local.Files().write(local.RESTART, "")
+
     def result(self, actions: list[str]) -> dict[str, Any]:
         return {
             "changed": bool(actions),
@@ -87,7 +96,10 @@ def run(module: AnsibleModule) -> None:
         for step in installation.steps():
             actions.append(step.words)
             if not module.check_mode:
+                # before it is there, for a run that ends here; and after, for a service that starts meanwhile
+                installation.mark()
                 step.work()
+                installation.mark()
 
     try:
         runner.guarded(module, work)
@@ -97,6 +109,10 @@ def run(module: AnsibleModule) -> None:
     if module._diff and actions:
         result["diff"] = {"before": "", "after": "".join(action + "\n" for action in actions)}
     module.exit_json(**result)
+
+
+def _is_service(path: str) -> bool:
+    return path.endswith(".service")
 
 
 def _link(path: str, target: str) -> None:

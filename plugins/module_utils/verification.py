@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from ._mwan import inspection
+from ._mwan import inspection, local
 from ._mwan.console.control import NotRunningError, ask
 from ._mwan.errors import KernelError
 from ._mwan.ports import Router
@@ -36,7 +37,8 @@ def _prober() -> dict[str, Any]:
         return {"prober": None}
     except KernelError as exc:
         return {"prober": {"links": {}, "trouble": str(exc)}}
-    return {"prober": {"links": {name: link["state"] for name, link in status["links"].items()}}}
+    links = {name: link["state"] for name, link in status["links"].items()}
+    return {"prober": {"links": links, "outdated": os.path.lexists(local.RESTART)}}
 
 
 def problems(found: dict[str, Any]) -> list[str]:
@@ -53,6 +55,8 @@ def _of_prober(prober: dict[str, Any] | None, links: set[str]) -> Iterator[str]:
     elif set(prober["links"]) != links:
         differing = ", ".join(sorted(set(prober["links"]) ^ links))
         yield f"the prober does not watch what is declared, but differs in {differing}; see: journalctl -u mwan"
+    elif prober.get("outdated"):
+        yield "the prober runs what was installed before; run the role, or systemctl daemon-reload and restart mwan"
 
 
 def out_of_service(found: dict[str, Any]) -> list[str]:

@@ -93,10 +93,11 @@ foreign:
   type: list
   elements: str
 prober:
-  description: The state of each link by the word of the prober; null where none runs.
+  description: The state of each link by the word of the prober, and whether it was not restarted since another was
+    installed; null where none runs.
   returned: with O(verify) and O(service)
   type: dict
-  sample: {links: {isp_a: up, isp_b: down}}
+  sample: {links: {isp_a: up, isp_b: down}, outdated: false}
 warnings_found:
   description: Remarks, such as a link whose device does not exist.
   returned: success

@@ -113,7 +113,8 @@ release:
   type: str
   sample: /usr/local/lib/mwan/1d02311e6211
 renewed:
-  description: Whether programs, or what they run with, are new, so that a service has to be restarted.
+  description: Whether programs, what they run with, or a service among O(files) are new, so that the service has to be
+    restarted. It is told until C(mwan.service) starts, also by later runs that change nothing.
   returned: O(state=present)
   type: bool
 written:

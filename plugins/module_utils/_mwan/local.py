@@ -23,6 +23,8 @@ PROC_SYS = "/proc/sys/"
 LOCK = "/run/mwan/lock"
 # held by the prober as long as it runs
 PROBER_LOCK = "/run/mwan/mwand.lock"
+# there from the moment that something is installed for the prober until mwan.service starts with it
+RESTART = "/run/mwan/restart"
 # the prober's to write: what is there must neither block root's runs nor lead them elsewhere
 PROBERS = ("/run/mwan/", "/var/lib/mwan/")
 PRIVATE = 0o640
