@@ -19,6 +19,7 @@ from ._mwan.firewall.nftables import Runner
 from ._mwan.removal import Step
 
 ROOT = "root"
+FOR_ALL = 0o644
 # of the account in /etc/passwd, which tells it from one that was there before
 COMMENT = "multi-WAN prober"
 MARK = "# multiwan.linux: "
@@ -96,10 +97,18 @@ def _give(path: str, flags: int, group: str, mode: int) -> None:
 
 
 def files(wanted: Mapping[str, str]) -> Iterator[tuple[str, Step]]:
-    """The paths whose content is to be written, with the step that does."""
+    """The paths that are to be written, with the step that does.
+
+    The group is left alone: below /usr/local, Debian's directories pass on one of their own.
+    """
     for path, text in sorted(wanted.items()):
-        if _read(path) != text:
-            yield path, Step(f"write {path}", partial(local.Files().write, path, text))
+        if _read(path) != text or _kept_by(path) != (0, FOR_ALL):
+            yield path, Step(f"write {path}", partial(local.Files().write, path, text, FOR_ALL))
+
+
+def _kept_by(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_uid, stat.S_IMODE(found.st_mode)
 
 
 def marked(directories: Iterable[str]) -> list[str]:

@@ -116,3 +116,26 @@ def test_command_restores_the_router_after_everything_was_flushed(two_links):
 def state(router):
     commands = ("ip rule", "ip route show table all proto 77", "nft list ruleset")
     return [router.run(command).stdout for command in commands]
+
+
+def test_restart_is_due_until_the_service_starts_and_files_are_roots(two_links):
+    """The run that installs may end before it restarts; a later one, which changes nothing, has to know."""
+    router, unit = two_links.router, "/etc/systemd/system/mwan.service"
+
+    def run(text="[Service]\n", **options):
+        found = run_module(two_links, "mwan_library", {"files": {unit: text}}, **options)
+        return found["changed"], found["renewed"]
+
+    assert run(check=True) == (True, True)
+    assert router.run("ls /run/mwan/restart", check=False).returncode != 0
+    assert [run(), run(), run(check=True)] == [(True, True), (False, True), (False, True)]
+    router.run("rm /run/mwan/restart")  # as the unit does, see the template
+    assert run() == (False, False)
+    template = (CHECKOUT / "roles/router/templates/mwan.service.j2").read_text(encoding="utf-8")
+    assert "\nExecStartPre=-/bin/rm -f /run/mwan/restart\n" in template
+    assert "ansible_managed" not in template, "who runs the play is no reason to restart"
+    assert run("[Service]\nNice=1\n") == (True, True)
+    for spoilt in (f"chmod 0666 {unit}", f"chown 65534 {unit}"):
+        router.run(spoilt)
+        assert run("[Service]\nNice=1\n")[0]
+        assert router.run(["stat", "--format=%a %u", unit]).stdout == "644 0\n"
