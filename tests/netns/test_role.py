@@ -103,6 +103,11 @@ def test_what_is_misspelt_stops_the_play(two_links: Topology) -> None:
         assert (refused.failed, asked(refused)) == (1, [])
         assert message in refused.stdout
     assert snapshot(net.router) == before
+    far = {"mwan_preflight": True, "mwan_links": [{"name": "isp_a", "device": "wan1", "gateway": "5.5.5.999"}]}
+    refused = run_playbook(net, extra_vars=far, expect_success=False)
+    assert asked(refused) == ["mwan_preflight"]
+    assert "links[0].gateway: '5.5.5.999' is not an IPv4 address" in refused.stdout
+    assert snapshot(net.router) == before
     mine = {"mwan_polices": [], "mwan_accept": ["mwan_polices"], "mwan_links_of_berlin": []}
     assert run_playbook(net, extra_vars=mine, check=True).failed == 0
 
