@@ -17,6 +17,7 @@ from ._mwan import local, store
 from ._mwan.errors import KernelError
 from ._mwan.firewall.nftables import Runner
 from ._mwan.removal import Step
+from .library import read_text
 
 ROOT = "root"
 FOR_ALL = 0o644
@@ -102,7 +103,7 @@ def files(wanted: Mapping[str, str]) -> Iterator[tuple[str, Step]]:
     The group is left alone: below /usr/local, Debian's directories pass on one of their own.
     """
     for path, text in sorted(wanted.items()):
-        if _read(path) != text or _kept_by(path) != (0, FOR_ALL):
+        if read_text(path) != text or _kept_by(path) != (0, FOR_ALL):
             yield path, Step(f"write {path}", partial(local.Files().write, path, text, FOR_ALL))
 
 
@@ -114,12 +115,4 @@ def _kept_by(path: str) -> tuple[int, int]:
 def marked(directories: Iterable[str]) -> list[str]:
     """What the role's template of Squid's configuration begins with."""
     found = [path for place in directories for path in sorted(glob.glob(os.path.join(glob.escape(place), "*.conf")))]
-    return [path for path in found if (_read(path) or "").startswith(MARK)]
-
-
-def _read(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8") as handle:
-            return handle.read()
-    except (OSError, UnicodeDecodeError):
-        return None
+    return [path for path in found if (read_text(path) or "").startswith(MARK)]

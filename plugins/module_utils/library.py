@@ -57,7 +57,7 @@ class Release:
 
     def _is_whole(self) -> bool:
         contents = {**self.files, **self.programs}
-        return all(_read(os.path.join(self.path, name)) == content for name, content in contents.items())
+        return all(read_text(os.path.join(self.path, name)) == content for name, content in contents.items())
 
     def _link(self) -> str:
         return os.path.join(self.directory, "current")
@@ -118,7 +118,8 @@ def _write(path: str, text: str, mode: int) -> None:
         os.fsync(handle.fileno())
 
 
-def _read(path: str) -> str | None:
+def read_text(path: str) -> str | None:
+    """None where there is none, or none that is text."""
     try:
         with open(path, encoding="utf-8") as handle:
             return handle.read()
