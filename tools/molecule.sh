@@ -67,7 +67,7 @@ check_machine() {
     done
 }
 
-# As its users have it: built into an archive, and installed from that.
+# As its users have it: built into an archive, and installed from that. What lies on another path is no reason not to.
 install_collection() {
     local scratch
     MWAN_MOLECULE_INSTALLED=$work/installed
@@ -76,7 +76,8 @@ install_collection() {
     rm -rf "$MWAN_MOLECULE_INSTALLED"
     if ! {
         ansible-galaxy collection build --output-path "$scratch" "$scratch/source" &&
-            ansible-galaxy collection install --offline --collections-path "$MWAN_MOLECULE_INSTALLED" "$scratch"/*.tar.gz
+            ANSIBLE_COLLECTIONS_PATH=$MWAN_MOLECULE_INSTALLED ansible-galaxy collection install --offline \
+                --collections-path "$MWAN_MOLECULE_INSTALLED" "$scratch"/*.tar.gz
     } >"$scratch/log" 2>&1; then
         cat "$scratch/log" >&2
         rm -rf "$scratch"
