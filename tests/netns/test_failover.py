@@ -23,6 +23,7 @@ from lab.watched import happened, watched
 A, B = "5.5.5.5", "6.6.6.6"
 FAST = {"profile": "fast"}
 RESET = {"tcp": ["ECONNRESET"] * FLOWS["tcp"]}  # once each
+IN_FLIGHT = 0.2  # seconds; the kernel tells of a carrier within some milliseconds, a busy machine adds to them
 REFUSED = "EHOSTUNREACH"  # what a packet is told that comes after the kernel knows and before it is led away
 # seconds
 AT_ONCE, SUSPECTED, DOWN, ANSWERED = 2.0, 3.0, 6.0, 8.0
@@ -214,17 +215,21 @@ def test_flapping_carrier_is_damped(two_links: Topology) -> None:
         Clients(net.client, **FLOWS, want=B) as neighbours,
         Newcomers(net.client) as newcomers,
     ):
-        waited = []
+        waited, lost_at = [], []
         for _unused in range(2):
             with Flapping(lambda: impair.cable_pulled(net, "isp_a"), hz=10, times=20) as flapping:
                 flapping.wait()
+            lost_at.append(flapping.moments[0].time)
             prober.wait_for("isp_a", "up")
             waited.append(time.monotonic() - flapping.moments[-1].time)
         assert happened(prober) == ["isp_a up down", "isp_a down up"] * 2
         assert 0.9 < waited[0] < 3
         assert 1.9 < waited[1] < 4
         assert disturbed(neighbours, flapping.moments[0]) == []
-        assert [attempt for attempt in newcomers.told() if not attempt.answered] == []
+        # what was on its way when the link was first lost; afterwards it is not used
+        failed = [attempt.began for attempt in newcomers.told() if not attempt.answered]
+        assert all(any(abs(began - lost) < IN_FLIGHT for lost in lost_at) for began in failed)
+        assert len(failed) <= len(lost_at)
 
 
 def test_flapping_provider_is_a_bad_link(two_links: Topology) -> None:
