@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ._mwan.errors import KernelError
 from ._mwan.firewall.nftables import Runner
 from ._mwan.removal import Step
+from .library import lead
 
 NAME = "venv"
 # an environment that was made whole; what a machine that stopped has left has none
@@ -66,11 +67,7 @@ class Environment:
         former = current(self.directory)
         if not self._is_whole():
             self._make()
-        link = os.path.join(self.directory, NAME)
-        if os.path.lexists(link + ".new"):
-            os.unlink(link + ".new")
-        os.symlink(self.path, link + ".new")
-        os.rename(link + ".new", link)
+        lead(os.path.join(self.directory, NAME), self.path)
         # the prober runs from the former one until it is started again
         discard(self.directory, {self.path, former})
 

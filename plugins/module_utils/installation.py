@@ -116,10 +116,5 @@ def _is_service(path: str) -> bool:
 
 
 def _link(path: str, target: str) -> None:
-    """In one step, so that the command is there at any time."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = path + ".new"
-    if os.path.lexists(temporary):
-        os.unlink(temporary)
-    os.symlink(target, temporary)
-    os.rename(temporary, path)
+    library.lead(path, target)

@@ -69,11 +69,7 @@ class Release:
         if not self._is_whole():
             shutil.rmtree(self.path, ignore_errors=True)
             self._write()
-        link = self._link() + ".new"
-        if os.path.lexists(link):
-            os.unlink(link)
-        os.symlink(self.path, link)
-        os.rename(link, self._link())
+        lead(self._link(), self.path)
         self._clean({self.path, former, self._link()})
 
     def _write(self) -> None:
@@ -107,6 +103,15 @@ def _text(package: str, name: str) -> str:
     if data is None:
         raise OSError(f"{package} has no {name}")
     return data.decode()
+
+
+def lead(link: str, target: str) -> None:
+    """Make the link lead there in one step, so that there is one at any time."""
+    temporary = link + ".new"
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    os.symlink(target, temporary)
+    os.rename(temporary, link)
 
 
 def _write(path: str, text: str, mode: int) -> None:

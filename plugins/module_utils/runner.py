@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -20,10 +19,8 @@ from ._mwan.document import Document
 from ._mwan.errors import InputError, KernelError
 from ._mwan.firewall.nftables import Runner
 from ._mwan.flow import Outcome, converge
-from ._mwan.model import Settings
 from ._mwan.ports import Router
 
-SETTINGS = (*changes.SETTINGS, "probe")
 PYROUTE2_PACKAGE = (
     "pyroute2 (0.7.2 or newer; python3-pyroute2 on Debian 12, Ubuntu 24.04 and newer, and from EPEL on RHEL 10)"
 )
@@ -40,12 +37,12 @@ def run(module: AnsibleModule, change: Change) -> None:
     params = module.params
 
     def altered(document: Document) -> Document:
-        current = with_settings(document, params)
+        current = changes.settings(document, params)
         changes.assume(current, params["validate"] or {}).check()
         return change(current, params)
 
     def assumed(document: Document) -> Document:
-        return changes.assume(with_settings(document, params), params["assume"])
+        return changes.assume(changes.settings(document, params), params["assume"])
 
     def work() -> Outcome:
         earlier = None if params["assume"] is None else assumed
@@ -82,11 +79,6 @@ def guarded(module: AnsibleModule, work: Callable[[], Any]) -> Any:
     except KernelError as exc:
         module.fail_json(msg=str(exc))
     return None
-
-
-def with_settings(document: Document, params: Mapping[str, Any]) -> Document:
-    given = {key: params[key] for key in SETTINGS if params.get(key) is not None}
-    return replace(document, settings=Settings.parse("settings", {**document.settings.dump(), **given}))
 
 
 def respawn() -> None:

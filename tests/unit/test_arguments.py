@@ -21,7 +21,7 @@ from _mwan.reactions import Failback, OnDown
 from _mwan.rules import AddressSet, Rule
 from _mwan.watch.settings import Damping, ProbeOverrides, ProbeSettings, Thresholds
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.multiwan.linux.plugins.module_utils import arguments, runner
+from ansible_collections.multiwan.linux.plugins.module_utils import arguments
 
 ROOT = Path(__file__).parents[2]
 ROLE = ROOT / "roles/router/meta/argument_specs.yml"
@@ -97,7 +97,7 @@ def test_an_example_of_the_documentation_is_accepted(module: str, params: Any) -
     checked = ArgumentSpecValidator(SPECS[module]).validate(params)
     assert checked.error_messages == []
     lte = [{"name": name, "device": name} for name in ("isp_a", "isp_b", "lte")]
-    links = runner.with_settings(Document.parse({"links": lte}), checked.validated_parameters)
+    links = changes.settings(Document.parse({"links": lte}), checked.validated_parameters)
     if module == "mwan_policy":
         links = changes.policies(links, {**checked.validated_parameters, "default_policy": ""})
     CHANGES[module](links, checked.validated_parameters).check()

@@ -118,7 +118,7 @@ def applied(router: ModelRouter, variables: Mapping[str, Any]) -> Outcome:
     declared = {**lists, "default_policy": variables["mwan_default_policy"], "rp_filter": rp_filter, "purge": True}
 
     def change(stored: Document) -> Document:
-        probed = changes.probe(stored, variables.get("mwan_probe", {}))
+        probed = changes.settings(stored, {"probe": variables.get("mwan_probe", {})})
         given = Settings.parse("settings", {**probed.settings.dump(), **settings})
         return changes.assume(replace(probed, settings=given), declared)
 

@@ -66,7 +66,7 @@ def apply(router: ModelRouter, wish: Mapping[str, Any], **options: Any) -> Outco
 
 
 def wished(stored: Document, wish: Mapping[str, Any]) -> Document:
-    probed = changes.probe(stored, wish.get("probe") or {})
+    probed = changes.settings(stored, {"probe": wish.get("probe") or {}})
     return replace(
         probed,
         settings=replace(probed.settings, classify=wish.get("classify", Settings.classify)),

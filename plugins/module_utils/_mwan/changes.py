@@ -13,7 +13,6 @@ from .document import Document, merge, parse_list, without
 from .forwards import Dnat
 from .model import Link, Policy, RpFilter, Settings, Snat
 from .rules import AddressSet, Rule
-from .watch.settings import ProbeOverrides
 
 KINDS: dict[str, Any] = {
     "links": Link,
@@ -25,7 +24,7 @@ KINDS: dict[str, Any] = {
 }
 SETTINGS = (
     *("mark_mask", "table_base", "rule_priority", "ip_forward", "multipath_hash", "firewall_backend"),
-    "classify",
+    *("classify", "probe"),
 )
 RP_FILTER = ("mode", "all", "default", "devices", "src_valid_mark", "blackhole")
 
@@ -37,10 +36,10 @@ def links(document: Document, params: Mapping[str, Any]) -> Document:
     return replace(document, links=merge(document.links, listed, params["purge"]))
 
 
-def probe(document: Document, declared: Any) -> Document:
-    """How links are watched that do not say otherwise."""
-    settings = replace(document.settings, probe=ProbeOverrides.parse("settings.probe", declared))
-    return replace(document, settings=settings)
+def settings(document: Document, declared: Mapping[str, Any]) -> Document:
+    """Those that are given; the others stay."""
+    given = {key: declared[key] for key in SETTINGS if declared.get(key) is not None}
+    return replace(document, settings=Settings.parse("settings", {**document.settings.dump(), **given}))
 
 
 def policies(document: Document, params: Mapping[str, Any]) -> Document:
@@ -113,12 +112,7 @@ def is_all(document: Document, declared: Mapping[str, Any]) -> bool:
 def assume(document: Document, declared: Mapping[str, Any]) -> Document:
     """What earlier tasks of a play declare. Links are never purged here: a role purges them last."""
     purge = bool(declared.get("purge"))
-    result = document
-    settings = {key: declared[key] for key in SETTINGS if declared.get(key) is not None}
-    if settings:
-        result = replace(result, settings=Settings.parse("settings", {**result.settings.dump(), **settings}))
-    if declared.get("probe") is not None:
-        result = probe(result, declared["probe"])
+    result = settings(document, declared)
     if declared.get("links"):
         result = links(result, {"links": declared["links"], "state": "present", "purge": False})
     if any(declared.get(key) is not None for key in ("policies", "rules", "sets", "default_policy")):

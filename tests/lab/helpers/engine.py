@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from typing import Any
 
 sys.path.insert(0, sys.argv[1])
@@ -25,7 +24,6 @@ from _mwan.document import Document
 from _mwan.errors import InputError, KernelError
 from _mwan.firewall.iptables import Iptables
 from _mwan.flow import converge
-from _mwan.model import Settings
 
 
 def run_program(command: list[str], text: str) -> tuple[int, str, str]:
@@ -33,19 +31,15 @@ def run_program(command: list[str], text: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def with_settings(document: Document, settings: dict[str, Any]) -> Document:
-    return replace(document, settings=Settings.parse("settings", {**document.settings.dump(), **settings}))
-
-
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     settings, params = request["settings"], request["params"]
     change = functools.partial(getattr(changes, request["change"]), params=params)
 
     def changed(document: Document) -> Document:
-        return change(with_settings(document, settings))
+        return change(changes.settings(document, settings))
 
     def assumed(document: Document) -> Document:
-        return changes.assume(with_settings(document, settings), request["assume"])
+        return changes.assume(changes.settings(document, settings), request["assume"])
 
     earlier = None if request["assume"] is None else assumed
 
