@@ -23,14 +23,28 @@ LISTINGS = {
     "sysctls": f"cd /proc/sys/net/ipv4; for f in {SYSCTLS}; do echo $f = $(cat $f); done",
 }
 VOLATILE = re.compile(r"\[\d+:\d+\]|^# (?:Generated|Completed).*$", re.MULTILINE)
+# each load has another number, of which the chains bear that are not hooked
+NUMBERED = re.compile(r"\b(chain|goto|jump) ([\w-]+)\.\d+")
 
 
 def snapshot(host: Host) -> dict[str, str]:
-    """Everything a router's management can touch, without counters."""
+    """Everything a router's management can touch, without counters and numbers of loads."""
     mark = "-- listing --"
     script = f"echo '{mark}';".join(f"{command};" for command in LISTINGS.values())
     parts = host.run(f"exec 2>&1; {script}").stdout.split(mark + "\n")
-    return {name: VOLATILE.sub("", text) for name, text in zip(LISTINGS, parts, strict=True)}
+    return {name: unnumbered(VOLATILE.sub("", text)) for name, text in zip(LISTINGS, parts, strict=True)}
+
+
+def unnumbered(listing: str) -> str:
+    return NUMBERED.sub(r"\1 \2", listing)
+
+
+def with_chains(host: Host, command: str) -> str:
+    """The command with <name> replaced by what that chain of our nftables table is named now."""
+    listing = host.run("nft list table inet mwan", check=False).stdout
+    found = re.findall(r"^\tchain ([\w-]+\.\d+) ", listing, re.MULTILINE)
+    names = {live.rpartition(".")[0]: live for live in found}
+    return re.sub("<([a-z_]+)>", lambda word: names[word[1]], command)
 
 
 def forget_everything(host: Host) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from lab.balance import policy
 from lab.engine import Engine
-from lab.state import snapshot
+from lab.state import snapshot, with_chains
 from lab.topology import Topology
 from lab.traffic import AccessLogServer, fetch_many
 
@@ -59,14 +59,14 @@ FIREWALL = {
         "nft flush chain inet mwan prerouting",
         "nft flush chain inet mwan output",
         "nft flush chain inet mwan postrouting",
-        "nft flush chain inet mwan save",
-        "nft flush chain inet mwan pin_isp_a",
-        "nft flush chain inet mwan snat_isp_a",
-        "nft add rule inet mwan arrive counter accept",
+        "nft flush chain inet mwan <save>",
+        "nft flush chain inet mwan <pin_isp_a>",
+        "nft flush chain inet mwan <snat_isp_a>",
+        "nft add rule inet mwan <arrive> counter accept",
         "nft insert rule inet mwan source_nat return",
         "nft add chain inet mwan extra",
-        "h=$(nft -a list chain inet mwan restore_isp_b | sed -n 's/.*# handle //p' | tail -1); "
-        "nft replace rule inet mwan restore_isp_b handle $h meta mark set 0x500",
+        "h=$(nft -a list chain inet mwan <restore_isp_b> | sed -n 's/.*# handle //p' | tail -1); "
+        "nft replace rule inet mwan <restore_isp_b> handle $h meta mark set 0x500",
         "nft add set inet mwan mine '{ type ipv4_addr; }'",
         "rm /run/mwan/firewall.json",
     ],
@@ -93,7 +93,7 @@ FIREWALL = {
 
 def drift_is_found_and_repaired(net: Topology, engine: Engine, command: str, words: str) -> None:
     good = snapshot(net.router)
-    net.router.run(command)
+    net.router.run(with_chains(net.router, command))
     drifted = snapshot(net.router)
     checked = engine.links(check=True)
     assert checked.has(*words.split(" ... ")), f"{command}: not found in {checked.actions}"

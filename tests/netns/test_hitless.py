@@ -151,6 +151,20 @@ def test_connections_are_told_apart_anew_without_a_gap(backend: str) -> None:
         assert net.spoofed() == 0
 
 
+def test_who_is_on_the_way_when_a_policy_goes_is_translated_and_pinned(backend: str) -> None:
+    """A packet that was given the mark of a policy by rules that are gone before it leaves."""
+    unknown = 'type filter hook prerouting priority mangle + 2; iifname "lan0" ct state new ct mark set 0x3e00;'
+    with topology.two_links() as net, Engine(net, backend) as engine, AccessLogServer(net.server):
+        engine.settle()
+        net.router.nft(f"table inet before {{ chain begun {{ {unknown} }}; }}")
+        with EchoServer(net.server), LongLivedTcp(net.client, number=8) as flows:
+            seen = fetch_many(net.client, 60)
+            ended = flows.stop()
+        assert (seen.failures, seen.sources.keys()) == ([], set(net.sources.values()))
+        assert [(flow.missing, flow.error, len(flow.sources)) for flow in ended] == [([], None, 1)] * 8
+        assert net.spoofed() == 0
+
+
 def test_removed_link_takes_only_its_own_connections(backend: str) -> None:
     with topology.many_links(3) as net, Engine(net, backend) as engine:
         engine.settle()

@@ -63,6 +63,14 @@ def postrouting(firewall: Firewall) -> Iterator[Rule]:
         yield Rule("MWAN_POSTROUTING", _chain("KEEP", chooser), (NEW, chosen), goto=True)
 
 
+def kept(classification: Classification) -> Iterator[int]:
+    """The marks that connections may bear without being a link's."""
+    for chooser in (*classification.sticky(), *classification.per_packet()):
+        yield chooser.mark
+    if classification.main is not None:
+        yield classification.main
+
+
 def saved(firewall: Firewall) -> Iterator[Rule]:
     """What is left to the main table, and leaves by no link, is known by its other packets, too."""
     main, mask = firewall.classification.main, firewall.mask

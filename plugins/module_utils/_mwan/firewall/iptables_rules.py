@@ -22,7 +22,7 @@ PREFIX = "MWAN_"
 
 # The rule lists are linear and CONNMARK is not a terminal target, hence the order of chains here and of rules below.
 CHAINS: dict[str, tuple[str, ...]] = {
-    "mangle": ("MWAN_PREROUTING", "MWAN_ARRIVE", "MWAN_OUTPUT", "MWAN_POSTROUTING", "MWAN_SAVE"),
+    "mangle": ("MWAN_PREROUTING", "MWAN_ARRIVE", "MWAN_OUTPUT", "MWAN_POSTROUTING", "MWAN_UNKNOWN", "MWAN_SAVE"),
     "nat": ("MWAN_SNAT", "MWAN_DNAT", "MWAN_HAIRPIN"),
     # only here can be answered with a reset
     "filter": ("MWAN_FORWARD", "MWAN_OUTPUT"),
@@ -92,8 +92,10 @@ def _mangle(firewall: Firewall) -> Iterator[Rule]:
     # Mangle OUTPUT routes a packet again by itself when its mark has changed.
     yield Rule("MWAN_OUTPUT", restore, (pinned,))
     yield from iptables_choices.output(firewall)
+    yield Rule("MWAN_POSTROUTING", Extension("MWAN_UNKNOWN"), (iptables_choices.NEW, pinned))
     yield Rule("MWAN_POSTROUTING", Extension("MWAN_SAVE"), (iptables_choices.NEW, unpinned))
     yield from iptables_choices.postrouting(firewall)
+    yield from _unknown(firewall)
     yield from _save(firewall)
     yield from iptables_choices.saved(firewall)
     yield from iptables_choices.chains(firewall)
@@ -120,6 +122,14 @@ def _arrive(firewall: Firewall) -> Iterator[Rule]:
         if link.mac is not None:
             router = Extension("mac", (("mac-source", link.mac),))
             yield Rule("MWAN_ARRIVE", _pin(link, firewall.mask), (router,), in_device=link.device)
+
+
+def _unknown(firewall: Firewall) -> Iterator[Rule]:
+    """The mark of a policy by rules that were replaced while the packet was on its way is none."""
+    marks = (*iptables_choices.kept(firewall.classification), *dict.fromkeys(link.mark for link in firewall.links))
+    for mark in marks:
+        yield Rule("MWAN_UNKNOWN", Extension("RETURN"), (connmark(mark, firewall.mask),))
+    yield Rule("MWAN_UNKNOWN", Extension("CONNMARK", (("set-xmark", f"0x0/0x{firewall.mask:x}"),)))
 
 
 def _save(firewall: Firewall) -> Iterator[Rule]:

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The nftables backend: one table of ours, whose rules are replaced in one transaction. The only file that runs nft."""
+"""The nftables backend: one table of ours, whose rules are switched in one transaction. The only file that runs nft."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from ..errors import KernelError
 from .model import Firewall
-from .nftables_live import transaction
+from .nftables_live import transactions
 from .nftables_table import contents, render
 from .nftables_text import COUNTER, TABLE, Means
 
@@ -74,16 +74,20 @@ class Nftables:
         raise KernelError("nft list table", TABLE, err.strip())
 
     def replace(self, firewall: Firewall) -> None:
-        self._load(transaction(contents(firewall, self._means), self.listing()))
+        self._bring(firewall, self.listing())
 
     def install(self, firewall: Firewall) -> None:
         """Load it where there is nothing of ours."""
-        self._load(self.render(firewall))
+        self._bring(firewall, "")
 
     def remove(self) -> None:
         if self._nft:
             # "add" makes the "delete" of a table that may not exist succeed
             self._load(f"add table {TABLE}\ndelete table {TABLE}\n")
+
+    def _bring(self, firewall: Firewall, listing: str) -> None:
+        for text in transactions(contents(firewall, self._means), listing):
+            self._load(text)
 
     def _load(self, text: str) -> None:
         if not self._nft:

@@ -34,8 +34,6 @@ SELECTORS = {
 }
 # any constant: the same clients fall into the same buckets after every load
 SEED = 0x6D77616E
-# so many shares have an element each: the kernel looks these up in a hash, which misses nothing while it is replaced
-SLOTS = 256
 DAY = 24 * 60  # minutes
 
 
@@ -256,8 +254,6 @@ def _spread(chooser: Chooser) -> Iterator[str]:
         yield from _queue(chooser)
     else:
         yield _drawn(chooser)
-        # packets miss now and then in ranges that are being replaced; without a link they still have their policy
-        yield _led(chooser.mark)
 
 
 def _drawn(chooser: Chooser) -> str:
@@ -267,15 +263,10 @@ def _drawn(chooser: Chooser) -> str:
     if chooser.algorithm == RANDOM:
         spans = list(_weighed(chooser.ways))
         total = spans[-1][1] + 1
-        return f"numgen random mod {total} vmap {{ {_shares(_single_slots(spans) if total <= SLOTS else spans)} }}"
+        return f"numgen random mod {total} vmap {{ {_shares(spans)} }}"
     turns = in_turn(_reduced(chooser.ways))
     found = ((number, number, chooser.ways[turn].mark) for number, turn in enumerate(turns))
     return f"numgen inc mod {len(turns)} vmap {{ {_shares(found)} }}"
-
-
-def _single_slots(spans: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, int, int]]:
-    for low, high, mark in spans:
-        yield from ((slot, slot, mark) for slot in range(low, high + 1))
 
 
 def _queue(chooser: Chooser) -> Iterator[str]:

@@ -5,12 +5,19 @@
 
 A table that is deleted takes the clients of sticky policies, external sets and counters with it. So only its chains
 are made anew, and of the rest what stays as it is stays.
+
+In the instant in which rules take the place of others, lookups fail on both sides. Packets on their way finish the
+former rules, but sets are asked for their elements of the present (nft_do_chain, nft_set_elem_active); and what comes
+meets the new rules, but sets of networks or ranges together with others publish their elements a moment later
+(nf_tables_commit, nft_pipapo_commit). So new chains come beside the former ones, then packets are led to them, and the
+former go when no packet is in them any more. Each chain has the number of its load after its name; only what is hooked
+has none, and looks up nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from .nftables_text import TABLE, Chain, block, table
@@ -18,6 +25,8 @@ from .nftables_text import TABLE, Chain, block, table
 OBJECT = re.compile(r'^\t((?:ct )?\w+) "?([^\s"]+)"? \{$(.*?)^\t\}$', re.MULTILINE | re.DOTALL)
 # of the table itself; the kernel cannot wake one that is dormant and change its chains in one transaction
 FLAGS = re.compile(r"^\tflags ", re.MULTILINE)
+HOOKED = re.compile(r"^\t\ttype \w+ hook ", re.MULTILINE)
+LEADS = re.compile(r"\b(jump|goto) ([\w-]+)")
 # deleted in this order: maps lead to chains, and chains use all the others
 FIRST = ("map", "set", "chain")
 
@@ -35,34 +44,66 @@ class Contents(NamedTuple):
         chains = (block("chain", item.name, [item.hook] * bool(item.hook) + list(item.rules)) for item in self.chains)
         return table([*counters, *sets, *chains])
 
+    def numbered(self, number: int) -> Contents:
+        """With the chains as they are named in the kernel."""
+        return self._replace(chains=tuple(live for chain in self.chains for live in _numbered(chain, number)))
 
-def transaction(wanted: Contents, listing: str) -> str:
-    """What makes the table listed so the wanted one."""
+
+def _numbered(chain: Chain, number: int) -> Iterator[Chain]:
+    name = f"{chain.name}.{number}"
+    yield Chain(name, tuple(LEADS.sub(rf"\1 \2.{number}", rule) for rule in chain.rules))
+    if chain.hook:
+        yield Chain(chain.name, (f"goto {name}",), chain.hook)
+
+
+class _Object(NamedTuple):
+    kind: str
+    name: str
+    body: str
+
+
+def transactions(wanted: Contents, listing: str) -> tuple[str, ...]:
+    """What makes the table listed so the wanted one, one after the other."""
     if FLAGS.search(listing):
-        return f"add table {TABLE}\ndelete table {TABLE}\n{wanted.text()}"
-    found = [(kind, name, _declared(body)) for kind, name, body in OBJECT.findall(listing)]
-    kept = {(kind, name) for kind, name, declared in found if _stays(wanted, kind, name, declared)}
-    gone = [(kind, name) for kind, name, _declared in found if (kind, name) not in kept]
-    anew = wanted._replace(
-        sets={name: lines for name, lines in wanted.sets.items() if ("set", name) not in kept},
-        counters=tuple(name for name in wanted.counters if ("counter", name) not in kept),
+        return (f"add table {TABLE}\ndelete table {TABLE}\n{wanted.numbered(1).text()}",)
+    found = [_Object(*match) for match in OBJECT.findall(listing)]
+    stay = {(item.kind, item.name) for item in found if _stays(wanted, item)}
+    gone = [item for item in found if (item.kind, item.name) not in stay]
+    anew = wanted.numbered(_unused(found))._replace(
+        sets={name: lines for name, lines in wanted.sets.items() if ("set", name) not in stay},
+        counters=tuple(name for name in wanted.counters if ("counter", name) not in stay),
     )
+    hooked = [item for item in gone if HOOKED.search(item.body)]
+    # a name that is to be used again is in the way, and so are the rules that refer to it
+    if not hooked or any(item.name in anew.sets for item in gone):
+        return ("".join([f"add table {TABLE}\n", *_deletions(gone), anew.text()]),)
+    prepared = anew._replace(chains=tuple(item for item in anew.chains if not item.hook))
+    switched = Contents({}, (), tuple(item for item in anew.chains if item.hook))
+    rest = "".join(_deletions([item for item in gone if item not in hooked]))
+    return (prepared.text(), "".join([*_deletions(hooked), switched.text()]), *([rest] if rest else []))
+
+
+def _unused(found: Iterable[_Object]) -> int:
+    names = {item.name for item in found}
+    number = 1
+    while any(name.endswith(f".{number}") for name in names):
+        number += 1
+    return number
+
+
+def _deletions(objects: Iterable[_Object]) -> Iterator[str]:
+    chains = [item.name for item in objects if item.kind == "chain"]
+    # as with the table: one may have gone meanwhile
+    yield from (f"add chain {TABLE} {name}\nflush chain {TABLE} {name}\n" for name in chains)
     order = {kind: number for number, kind in enumerate(FIRST)}
-    deletions = sorted(gone, key=lambda item: order.get(item[0], len(order)))
-    return "".join([f"add table {TABLE}\nflush table {TABLE}\n", *_deletions(deletions), anew.text()])
+    for item in sorted(objects, key=lambda item: order.get(item.kind, len(order))):
+        yield f"delete {item.kind} {TABLE} {item.name}\n"
 
 
-def _deletions(objects: list[tuple[str, str]]) -> Iterator[str]:
-    for kind, name in objects:
-        if kind == "chain":  # as with the table: it may have gone meanwhile
-            yield f"add chain {TABLE} {name}\n"
-        yield f"delete {kind} {TABLE} {name}\n"
-
-
-def _stays(wanted: Contents, kind: str, name: str, declared: frozenset[str]) -> bool:
-    if kind == "set":
-        return name in wanted.sets and declared == _declared("\n".join(wanted.sets[name]))
-    return kind == "counter" and name in wanted.counters
+def _stays(wanted: Contents, item: _Object) -> bool:
+    if item.kind == "set":
+        return item.name in wanted.sets and _declared(item.body) == _declared("\n".join(wanted.sets[item.name]))
+    return item.kind == "counter" and item.name in wanted.counters
 
 
 def _declared(body: str) -> frozenset[str]:

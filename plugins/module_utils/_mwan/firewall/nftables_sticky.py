@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from .choices import Chooser
 from .model import Firewall
-from .nftables_text import Chain, elements
+from .nftables_text import Chain, elements, written
 
 # elements; a few hundred bytes each, allocated as they come
 SIZE = 131072
@@ -28,7 +28,8 @@ def client(chooser: Chooser) -> str:
 
 
 def _name(chooser: Chooser, link: str) -> str:
-    return f"sticky-{chooser.name}-{link}"
+    """Another for each type: a set that has to make room for one of another type does so at once (nftables_live)."""
+    return "{}-{}-{}".format("pairs" if client(chooser) == PAIRS else "sticky", chooser.name, link)
 
 
 def sets(firewall: Firewall) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -55,7 +56,10 @@ def saves(firewall: Firewall) -> Iterator[tuple[str, str]]:
 def chains(firewall: Firewall) -> Iterator[Chain]:
     for chooser in firewall.classification.sticky():
         places = elements((f"0x{mark:08x}", f"goto stick-{chooser.name}-{link}") for link, mark in chooser.members)
-        yield Chain(f"stick-{chooser.name}", ("jump save", f"ct mark & 0x{firewall.mask:08x} vmap {{ {places} }}"))
+        forgotten = written("ct", 0, firewall.mask)
+        yield Chain(
+            f"stick-{chooser.name}", (forgotten, "jump save", f"ct mark & 0x{firewall.mask:08x} vmap {{ {places} }}")
+        )
         for link, _mark in chooser.members:
             others = (_name(chooser, other) for other, _mark in chooser.members if other != link)
             gone = [f"delete @{other} {{ {client(chooser)} }}" for other in others]

@@ -1,11 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The multiwan.linux contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The content of our table. Every chain writes constants, so that foreign bits of both marks survive.
-
-A map that is looked up in the very instant in which it is replaced is empty (the kernel asks for the generation of each
-element anew, nft_set_elem_active): what must not be missed then is asked once more, by comparisons behind the map.
-"""
+"""The content of our table. Every chain writes constants, so that foreign bits of both marks survive."""
 
 from __future__ import annotations
 
@@ -51,7 +47,7 @@ def _hooks(firewall: Firewall) -> Iterator[Chain]:
     unpinned = f"{mask} == 0x0"
     pins = [(f"0x{mark:08x}", f"goto restore_{name}") for mark, name in _marks(firewall)]
     pins += nftables_choices.left_alone(firewall)
-    always = nftables_choices.every_packet(firewall)
+    always = list(nftables_choices.every_packet(firewall))
     yield Chain(
         "prerouting",
         (
@@ -59,12 +55,10 @@ def _hooks(firewall: Firewall) -> Iterator[Chain]:
             f"{unpinned} jump arrive",
             *_unmarked_forwarded(firewall),
             f"{mask} vmap {{ {elements((*pins, *always))} }}",
-            f"{mask} != 0x0 jump missed",
             *nftables_choices.forwarded(firewall),
         ),
         f"type filter hook prerouting priority {MARKING}; policy accept;",
     )
-    yield Chain("missed", tuple(f"{mask} == {mark} {verdict}" for mark, verdict in pins))
     # only a chain of type route has the kernel look the route up again after the mark changed
     yield Chain(
         "output",
@@ -72,18 +66,22 @@ def _hooks(firewall: Firewall) -> Iterator[Chain]:
             ONLY_IPV4,
             *_unmarked_own(firewall),
             f"{mask} vmap {{ {elements(pins)} }}",
-            f"{mask} != 0x0 jump missed",
             *nftables_choices.own(firewall),
         ),
         f"type route hook output priority {MARKING}; policy accept;",
     )
-    remembered = list(nftables_sticky.saves(firewall))
-    saves = (
-        f"{mask} vmap {{ {elements([('0x0', 'jump save'), *remembered])} }}" if remembered else f"{unpinned} jump save"
-    )
+    known = [(mark, "accept") for mark, _verdict in (*pins, *always)]
+    saves = [("0x0", "goto save"), *nftables_sticky.saves(firewall), *known]
     yield Chain(
         "postrouting",
-        (ONLY_IPV4, f"ct state new {saves}"),
+        (
+            ONLY_IPV4,
+            "ct state != new accept",
+            f"{mask} vmap {{ {elements(saves)} }}",
+            # the mark of a policy, by rules that were replaced while the packet was on its way
+            written("ct", 0, firewall.mask),
+            "goto save",
+        ),
         f"type filter hook postrouting priority {MARKING}; policy accept;",
     )
 
@@ -151,33 +149,14 @@ def _source_nat(firewall: Firewall, ipsec: bool) -> Iterator[Chain]:
     for rule in firewall.snat:
         by_mark.setdefault(rule.mark, []).append(rule)
     mask = f"ct mark & 0x{firewall.mask:08x}"
-    verdicts = {mark: f"goto snat_{names[mark]}" for mark in sorted(by_mark)}
-    dispatch = elements((f"0x{mark:08x}", verdict) for mark, verdict in verdicts.items())
-    ways_out = ", ".join(f'"{device}"' for device in firewall.devices())
+    dispatch = elements((f"0x{mark:08x}", f"goto snat_{names[mark]}") for mark in sorted(by_mark))
     yield Chain(
         "source_nat",
-        (
-            *_encrypted(ipsec),
-            f"{mask} vmap {{ {dispatch} }}",
-            # the kernel asks only once whether a connection is translated
-            f"oifname != {{ {ways_out} }} return",
-            *(f"{mask} == 0x{mark:08x} {verdict}" for mark, verdict in verdicts.items()),
-            *(f"{mask} == 0x0 {way} {verdicts[link.mark]}" for link, way in _ways(firewall) if link.mark in verdicts),
-        ),
+        (*_encrypted(ipsec), f"{mask} vmap {{ {dispatch} }}"),
         "type nat hook postrouting priority srcnat; policy accept;",
     )
     for mark, rules in sorted(by_mark.items()):
         yield Chain(f"snat_{names[mark]}", tuple(map(_source_nat_rule, rules)))
-
-
-def _ways(firewall: Firewall) -> Iterator[tuple[FirewallLink, str]]:
-    """What tells the link by which a packet leaves, in the order of the chain that saves it."""
-    for link in firewall.exclusive():
-        yield link, f'oifname "{link.device}"'
-    for link in firewall.shared():
-        yield link, f'oifname "{link.device}" rt ip nexthop {link.gateway}'
-    for link in firewall.shared_fallbacks():
-        yield link, f'oifname "{link.device}"'
 
 
 def _source_nat_rule(rule: SourceNat) -> str:
