@@ -23,7 +23,7 @@ LISTINGS = {
     "sysctls": f"cd /proc/sys/net/ipv4; for f in {SYSCTLS}; do echo $f = $(cat $f); done",
 }
 VOLATILE = re.compile(r"\[\d+:\d+\]|^# (?:Generated|Completed).*$", re.MULTILINE)
-# each load has another number, of which the chains bear that are not hooked
+# each load has another number, and chains that are not hooked bear it
 NUMBERED = re.compile(r"\b(chain|goto|jump) ([\w-]+)\.\d+")
 
 
@@ -36,7 +36,10 @@ def snapshot(host: Host) -> dict[str, str]:
 
 
 def unnumbered(listing: str) -> str:
-    return NUMBERED.sub(r"\1 \2", listing)
+    """What nft lists, without the numbers of loads, and without the order that they have left in our table."""
+    before, name, rest = NUMBERED.sub(r"\1 \2", listing).partition("table inet mwan {\n")
+    ours, end, after = rest.partition("\n}\n")
+    return "".join([before, name, "\n\n".join(sorted(ours.split("\n\n"))), end, after])
 
 
 def with_chains(host: Host, command: str) -> str:

@@ -19,8 +19,6 @@ from lab.traffic import EchoServer
 
 A, B, C = "5.5.5.5", "6.6.6.6", "4.4.4.4"
 LIST = "nft --stateless --terse list table inet mwan"
-# begin the names of sets of clients
-CLIENTS = ("sticky-", "pairs-")
 STICKY = [policy(("isp_a", 1), ("isp_b", 1), ("isp_c", 1), algorithm="round_robin", sticky=600)]
 
 MEDDLING = [
@@ -32,6 +30,8 @@ MEDDLING = [
     "nft 'flush chain inet mwan output; delete chain inet mwan output; "
     "add chain inet mwan output { type route hook output priority 5; }'",
     "nft 'add chain inet mwan prerouting { policy drop; }'",
+    "nft 'flush chain inet mwan prerouting; delete chain inet mwan prerouting; add chain inet mwan prerouting; "
+    "add rule inet mwan <choose> jump prerouting'",
     "nft 'add set inet mwan stray { type ipv4_addr; }'",
     "nft 'add map inet mwan stray { type ipv4_addr : verdict; elements = { 1.1.1.1 : goto <choose> }; }'",
     "nft 'add counter inet mwan rule_stray; add rule inet mwan <choose> counter name rule_stray'",
@@ -40,9 +40,9 @@ MEDDLING = [
 ]
 
 
-def listed(router: Host) -> list[str]:
-    """The lines of our table; what is made anew comes last among its kind."""
-    return sorted(unnumbered(router.run(LIST).stdout).splitlines())
+def listed(router: Host) -> str:
+    """Our table; what is made anew comes last among its kind."""
+    return unnumbered(router.run(LIST).stdout)
 
 
 def choices_in_utc(router: Host) -> str:
@@ -52,7 +52,7 @@ def choices_in_utc(router: Host) -> str:
 def sticky_clients(router: Host) -> set[str]:
     """Set and address of each."""
     listed = json.loads(router.run("nft -j list table inet mwan").stdout)["nftables"]
-    sets = [item["set"] for item in listed if "set" in item and item["set"]["name"].startswith(CLIENTS)]
+    sets = [item["set"] for item in listed if "set" in item and item["set"]["name"].startswith("sticky-")]
     return {f"{item['name']} {entry['elem']['val']}" for item in sets for entry in item.get("elem", [])}
 
 
@@ -96,7 +96,7 @@ def test_whatever_is_done_to_the_table_is_undone() -> None:
             assert sticky_clients(net.router) == set()
             engine.settle(mwan_policies=[policy("isp_c")], mwan_sets=[], mwan_rules=[])
             left = net.router.run(LIST).stdout
-            assert [word for word in (*CLIENTS, "others", "counter") if word in left] == []
+            assert [word for word in ("sticky", "others", "counter") if word in left] == []
 
 
 def test_another_time_zone_is_no_drift() -> None:

@@ -72,8 +72,8 @@ def chooser(algorithm: str, **more: object) -> Chooser:
 @pytest.mark.parametrize("algorithm", sorted(SPREAD))
 def test_how_connections_are_spread(algorithm: str) -> None:
     text = render(firewall(chooser(algorithm)))
-    assert chain(text, "choose") == ["goto choose_balanced"]
-    assert chain(text, "choose_balanced") == SPREAD[algorithm]
+    assert chain(text, "choose") == ["goto by_balanced"]
+    assert chain(text, "by_balanced") == SPREAD[algorithm]
     keep = "meta mark set meta mark & 0xffffc0ff"
     for mark in (0x100, 0x200, 0x500):
         assert chain(text, f"mark_0x{mark:08x}") == [f"{keep} | 0x{mark:08x}"]
@@ -82,7 +82,7 @@ def test_how_connections_are_spread(algorithm: str) -> None:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_without_a_way_routing_decides(algorithm: str) -> None:
     text = render(firewall(chooser(algorithm, ways=())))
-    assert "goto mark_0x00000500" in chain(text, "spread_balanced" if algorithm == "per_packet" else "choose_balanced")
+    assert "goto mark_0x00000500" in chain(text, "spread_balanced" if algorithm == "per_packet" else "by_balanced")
 
 
 @pytest.mark.parametrize("algorithm", sorted({*ALGORITHMS} - {"multipath", "source_hash", "source_destination_hash"}))
@@ -94,13 +94,13 @@ def test_one_way_needs_no_drawing(algorithm: str) -> None:
 
 def test_least_connections_by_weights_are_the_multipath_route_s() -> None:
     text = render(firewall(replace(chooser("least_connections"), queue=None)))
-    assert chain(text, "choose_balanced") == ["goto mark_0x00000500"]
+    assert chain(text, "by_balanced") == ["goto mark_0x00000500"]
 
 
 def test_each_packet_of_some_connections_is_sent_its_own_way() -> None:
     text = render(firewall(chooser("per_packet")))
     remember = "ct mark set ct mark & 0xffffc0ff | 0x00000500"
-    assert chain(text, "choose_balanced") == [remember, "goto spread_balanced"]
+    assert chain(text, "by_balanced") == [remember, "goto spread_balanced"]
     assert chain(text, "every_balanced") == ["ct direction original goto spread_balanced"]
     assert chain(text, "spread_balanced") == SPREAD["round_robin"]
     dispatch = "0x00000500 : goto every_balanced"
@@ -113,19 +113,18 @@ def test_each_packet_of_some_connections_is_sent_its_own_way() -> None:
 )
 def test_clients_are_remembered_where_they_leave(by: str, client: str) -> None:
     text = render(firewall(chooser("random", sticky=300, sticky_by=by, ways=WAYS[1:])))
-    kind = "pairs" if by == "source_destination" else "sticky"
-    put = f"update @{kind}-balanced-isp_b {{ {client} timeout 300s }}"
+    put = f"update @sticky-balanced-isp_b {{ {client} timeout 300s }}"
     # only links that serve are asked for; all are filled, and kept
-    assert chain(text, "choose_balanced") == [
+    assert chain(text, "by_balanced") == [
         "ct mark set ct mark & 0xffffc0ff | 0x00000500",
-        f"{client} @{kind}-balanced-isp_b goto mark_0x00000200",
+        f"{client} @sticky-balanced-isp_b goto mark_0x00000200",
         "goto mark_0x00000200",
     ]
     assert "0x0 : goto save, 0x00000500 : goto stick-balanced, 0x00000100 : accept" in chain(text, "postrouting")[3]
     assert chain(text, "stick-balanced")[:2] == ["ct mark set ct mark & 0xffffc0ff | 0x00000000", "jump save"]
-    assert chain(text, "stick-balanced-isp_b") == [put, f"delete @{kind}-balanced-isp_a {{ {client} }}"]
+    assert chain(text, "stick-balanced-isp_b") == [put, f"delete @sticky-balanced-isp_a {{ {client} }}"]
     assert chain(text, "restore_isp_b") == [
-        f"ct direction original {client} @{kind}-balanced-isp_b {put}",
+        f"ct direction original {client} @sticky-balanced-isp_b {put}",
         "meta mark set meta mark & 0xffffc0ff | 0x00000200",
     ]
 
@@ -234,7 +233,7 @@ def test_who_is_given_up_is_asked_about_once_more_and_changes_nothing() -> None:
     assert asked.startswith("meta mark & 0x00003f00 == 0x0 fib daddr type != {")
     assert asked.endswith(" jump choose")
     assert chain(text, "rule_one")[0] == 'ct state new counter name "rule_one"'
-    assert chain(text, "choose_balanced")[0] == "ct state != new goto mark_0x00000500"
+    assert chain(text, "by_balanced")[0] == "ct state != new goto mark_0x00000500"
 
 
 # from one table to the next
@@ -283,15 +282,15 @@ LISTING = """table inet mwan {
 class Nft:
     """Answers as nft does; keeps what it was given."""
 
-    def __init__(self, listing: str = "", refusal: str = "") -> None:
-        self.listing, self.refusal = listing, refusal
+    def __init__(self, listing: str = "", refusal: str = "", refusals: int = 0) -> None:
+        self.listing, self.refusal, self.refusals = listing, refusal, refusals
         self.loads: list[str] = []
 
     def __call__(self, command: list[str], text: str) -> tuple[int, str, str]:
         assert command[:2] == ["env", "TZ=UTC"] or "list" not in command, "hours are listed in the zone of who asks"
         if "-f" in command:
             self.loads.append(text)
-            return (1, "", self.refusal) if self.refusal else (0, "", "")
+            return (1, "", self.refusal) if self.refusal or len(self.loads) <= self.refusals else (0, "", "")
         return (0, self.listing, "") if self.listing else (1, "", "Error: No such file or directory")
 
 
@@ -321,49 +320,82 @@ def test_every_chain_that_is_led_to_is_there(model: Firewall) -> None:
         assert {name.rpartition(".")[2] for name in led} == {str(number)}
 
 
+def test_words_of_nft_are_names_too() -> None:
+    names = (("goto", 0x100), ("jump", 0x200))
+    links = tuple(FirewallLink(name, mark, name) for name, mark in names)
+    rules = (Choice("goto", Condition(cgroup=("a goto by_own/jump save", 7)), chooser="own", own=True),)
+    own = chooser("round_robin", name="own", sticky=60, members=names)
+    own = replace(own, ways=tuple(Way(name, mark, 1) for name, mark in names))
+    model = replace(firewall(own, own=rules), links=links)
+    text = contents(model, USUAL).numbered(3).text()
+    assert 'socket cgroupv2 level 2 "a goto by_own/jump save" goto own_rule_goto.3' in text
+    assert "ip saddr @sticky-own-goto goto mark_0x00000100.3" in text
+    assert "update @sticky-own-jump { ip saddr timeout 60s }" in text
+    assert "0x00000100 : goto restore_goto.3, 0x00000200 : goto restore_jump.3" in text
+    assert len(re.findall(r"^    chain choose_own\.3 ", text, re.MULTILINE)) == 1
+
+
 def test_rules_that_packets_are_in_stay_with_all_they_look_up(model: Firewall) -> None:
     """Until the new ones, complete before, are in force: lookups of both would find nothing in that instant."""
     former = replace(model, classification=Classification())
-    for before, after in ((former, model), (model, former), (model, replace(model, mask=0xFF00))):
-        listing = as_listed(contents(before, USUAL).numbered(1).text())
-        prepared, switch, rest = transactions(contents(after, USUAL), listing)
-        hooked = {item.name for item in contents(before, USUAL).chains if item.hook}
+    resetting = model.resetting({0x100: True})
+    for before, after in (
+        (former, model),
+        (resetting, former),
+        (former, resetting),
+        (model, replace(model, mask=0xFF)),
+    ):
+        live = contents(before, USUAL).numbered(1).chains
+        prepared, switch, rest = transactions(
+            contents(after, USUAL), as_listed(contents(before, USUAL).numbered(1).text())
+        )
         assert re.findall("^(?:delete|flush)|priority", prepared, re.MULTILINE) == []
-        assert set(re.findall(r"^(?:delete|flush) \w+ inet mwan (\S+)", switch, re.MULTILINE)) == hooked
-        assert all(re.fullmatch(r"goto \w+\.2", chain(switch, name)[1]) for name in hooked)
+        hooked = {item.name for item in live if item.hook}
+        wanted = {item.name for item in contents(after, USUAL).chains if item.hook}
+        assert told("flush", switch) == hooked
+        assert told("delete", switch) == hooked - wanted
+        assert all(re.fullmatch(r"goto \w+\.2", chain(switch, name)[1]) for name in wanted)
         assert all(word not in switch for word in ("@", "map", "{ 0"))
-        assert set(re.findall(r"^delete chain inet mwan (\S+)", rest, re.MULTILINE)) == {
-            item.name for item in contents(before, USUAL).numbered(1).chains if not item.hook
-        }
+        assert told("delete chain", rest) == {item.name for item in live if not item.hook}
+
+
+def told(command: str, text: str) -> set[str]:
+    """The names of what a command is given for."""
+    return set(re.findall(rf"^{command}.* (\S+)$", text, re.MULTILINE))
 
 
 def test_what_packets_and_others_filled_stays(model: Firewall) -> None:
-    prepared, switch, rest = transactions(
-        contents(model, USUAL), LISTING.replace("sticky-balanced-isp_b", "pairs-balanced-isp_b")
-    )
-    assert switch.partition("table inet mwan {")[0].splitlines() == [
-        *(f"{verb} chain inet mwan prerouting" for verb in ("add", "flush", "delete")),
-    ]
+    listing = LISTING.replace("ipv4_addr . ipv4_addr", "ipv4_addr")
+    prepared, switch, rest = transactions(contents(model, USUAL), listing)
+    assert switch.startswith("flush chain inet mwan prerouting\ntable inet mwan {")
     assert rest.splitlines() == [
         *(f"{verb} chain inet mwan pin_gone.1" for verb in ("add", "flush")),
         "delete map inet mwan theirs",
-        "delete set inet mwan pairs-balanced-isp_b",
         "delete chain inet mwan pin_gone.1",
         "delete counter inet mwan rule_old",
         "delete ct helper inet mwan theirs_too",
     ]
-    assert "set sticky-balanced-isp_b {" in prepared
-    assert "set sticky-balanced-isp_a {" not in prepared
-    assert "counter rule_voip {" not in prepared
-    assert "set set_others {" in prepared
-    assert "chain pin_isp_a.2 {" in prepared
+    for kept in ("set sticky-", "counter rule_voip"):
+        assert kept not in prepared
+    for made in ("set set_others {", "chain pin_isp_a.2 {"):
+        assert made in prepared
 
 
-def test_a_name_that_others_have_taken_is_made_free_at_once(model: Firewall) -> None:
-    (switch,) = transactions(contents(model, USUAL), LISTING)
-    head, _table, anew = switch.partition("table inet mwan {")
+def test_what_is_in_the_way_goes_with_all_rules(model: Firewall) -> None:
+    """The kernel refuses a set of the same name and another type, and so it does whatever else is in the way."""
+    nft = Nft(LISTING, refusals=1)
+    Nftables(nft).replace(model)
+    refused, whole = nft.loads
+    head, _table, anew = whole.partition("table inet mwan {")
+    assert told("delete", refused) == set()
     assert "flush chain inet mwan pin_gone.1\n" in head.partition("delete set inet mwan sticky-balanced-isp_b\n")[0]
+    assert told("delete chain", head) == {"prerouting", "pin_gone.1"}
     assert "set sticky-balanced-isp_b {" in anew
+
+
+def test_the_number_of_clients_is_no_drift() -> None:
+    plain = "\tset sticky-a-b {\n\t\tsize 131072\n\t}\n"
+    assert Nftables(Nft(plain.replace("131072", "131072\t# count 3"))).listing() == plain
 
 
 def test_counters_by_rule() -> None:

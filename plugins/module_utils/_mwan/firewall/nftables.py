@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from ..errors import KernelError
 from .model import Firewall
-from .nftables_live import transactions
+from .nftables_live import at_once, transactions
 from .nftables_table import contents, render
 from .nftables_text import COUNTER, TABLE, Means
 
@@ -25,6 +25,7 @@ XFRM = "/proc/sys/net/core/xfrm_acq_expires"
 UNIFIED = "unified/"
 HYBRID = f"/sys/fs/cgroup/{UNIFIED}cgroup.controllers"
 COUNTED = re.compile(rf'counter "?{COUNTER}(\w+)"? {{\s+packets (\d+) bytes (\d+)')
+SIZE = re.compile(r"[ \t]*# count \d+$", re.MULTILINE)
 NO_QUEUE = (
     "this kernel's nftables may have no queues; declare least_connections: {method: weights} for the policy, or "
     "firewall_backend: iptables"
@@ -54,8 +55,9 @@ class Nftables:
         return render(firewall, self._means)
 
     def listing(self) -> str:
-        """Without the content of named sets: clients come and go there, and what others fill in is theirs."""
-        return self._list("--stateless", "--terse", "list", "table")
+        """Without the content of named sets: clients come and go there, and what others fill in is theirs; nor its
+        size, which releases after 1.1.3 tell by a comment."""
+        return SIZE.sub("", self._list("--stateless", "--terse", "list", "table"))
 
     def counters(self) -> Mapping[str, tuple[int, int]]:
         found = COUNTED.findall(self._list("list", "counters", "table"))
@@ -74,20 +76,21 @@ class Nftables:
         raise KernelError("nft list table", TABLE, err.strip())
 
     def replace(self, firewall: Firewall) -> None:
-        self._bring(firewall, self.listing())
+        wanted = contents(firewall, self._means)
+        try:
+            for text in transactions(wanted, self.listing()):
+                self._load(text)
+        except KernelError:
+            self._load(at_once(wanted, self.listing()))
 
     def install(self, firewall: Firewall) -> None:
         """Load it where there is nothing of ours."""
-        self._bring(firewall, "")
+        self._load(at_once(contents(firewall, self._means), ""))
 
     def remove(self) -> None:
         if self._nft:
             # "add" makes the "delete" of a table that may not exist succeed
             self._load(f"add table {TABLE}\ndelete table {TABLE}\n")
-
-    def _bring(self, firewall: Firewall, listing: str) -> None:
-        for text in transactions(contents(firewall, self._means), listing):
-            self._load(text)
 
     def _load(self, text: str) -> None:
         if not self._nft:

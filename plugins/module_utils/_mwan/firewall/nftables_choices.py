@@ -143,7 +143,7 @@ def _name(choice: Choice) -> str:
 
 def _target(choice: Choice) -> str:
     if choice.chooser:
-        return f"goto choose_{choice.chooser}"
+        return f"goto by_{choice.chooser}"
     return "" if choice.mark is None else _led(choice.mark)
 
 
@@ -237,10 +237,10 @@ def _chooser(chooser: Chooser, mask: int, begun: list[str]) -> Iterator[Chain]:
     rules = [*begun, written("ct", chooser.mark, mask)] if remembered else [*begun]
     rules += [f"{lookup} {_led(mark)}" for lookup, mark in lookups(chooser)]
     if chooser.algorithm != PER_PACKET:
-        yield Chain(f"choose_{chooser.name}", (*rules, *_spread(chooser)))
+        yield Chain(f"by_{chooser.name}", (*rules, *_spread(chooser)))
         return
     # one rule for the first packet and the others: they are counted together
-    yield Chain(f"choose_{chooser.name}", (*rules, f"goto spread_{chooser.name}"))
+    yield Chain(f"by_{chooser.name}", (*rules, f"goto spread_{chooser.name}"))
     yield Chain(f"every_{chooser.name}", (f"ct direction original goto spread_{chooser.name}",))
     yield Chain(f"spread_{chooser.name}", tuple(_spread(chooser)))
 

@@ -10,8 +10,8 @@ In the instant in which rules take the place of others, lookups fail on both sid
 former rules, but sets are asked for their elements of the present (nft_do_chain, nft_set_elem_active); and what comes
 meets the new rules, but sets of networks or ranges together with others publish their elements a moment later
 (nf_tables_commit, nft_pipapo_commit). So new chains come beside the former ones, then packets are led to them, and the
-former go when no packet is in them any more. Each chain has the number of its load after its name; only what is hooked
-has none, and looks up nothing.
+former go milliseconds later. Each chain has the number of its load after its name; only what is hooked has none: it
+looks up nothing, and stays.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ OBJECT = re.compile(r'^\t((?:ct )?\w+) "?([^\s"]+)"? \{$(.*?)^\t\}$', re.MULTILI
 # of the table itself; the kernel cannot wake one that is dormant and change its chains in one transaction
 FLAGS = re.compile(r"^\tflags ", re.MULTILINE)
 HOOKED = re.compile(r"^\t\ttype \w+ hook ", re.MULTILINE)
-LEADS = re.compile(r"\b(jump|goto) ([\w-]+)")
+# not part of another name, as of a set for a link that is named so, nor in quotes
+LEADS = re.compile(r'("[^"]*")|(?<![\w-])(jump|goto) ([\w-]+)')
 # deleted in this order: maps lead to chains, and chains use all the others
 FIRST = ("map", "set", "chain")
 
@@ -45,15 +46,14 @@ class Contents(NamedTuple):
         return table([*counters, *sets, *chains])
 
     def numbered(self, number: int) -> Contents:
-        """With the chains as they are named in the kernel."""
-        return self._replace(chains=tuple(live for chain in self.chains for live in _numbered(chain, number)))
+        """With the chains as they are named in the kernel, what is hooked first."""
+        hooked = (Chain(item.name, (f"goto {item.name}.{number}",), item.hook) for item in self.chains if item.hook)
+        return self._replace(chains=(*hooked, *(_numbered(item, number) for item in self.chains)))
 
 
-def _numbered(chain: Chain, number: int) -> Iterator[Chain]:
-    name = f"{chain.name}.{number}"
-    yield Chain(name, tuple(LEADS.sub(rf"\1 \2.{number}", rule) for rule in chain.rules))
-    if chain.hook:
-        yield Chain(chain.name, (f"goto {name}",), chain.hook)
+def _numbered(chain: Chain, number: int) -> Chain:
+    rules = (LEADS.sub(lambda found: found[1] or f"{found[0]}.{number}", rule) for rule in chain.rules)
+    return Chain(f"{chain.name}.{number}", tuple(rules))
 
 
 class _Object(NamedTuple):
@@ -62,25 +62,44 @@ class _Object(NamedTuple):
     body: str
 
 
-def transactions(wanted: Contents, listing: str) -> tuple[str, ...]:
-    """What makes the table listed so the wanted one, one after the other."""
+def at_once(wanted: Contents, listing: str) -> str:
+    """The one transaction that makes the table listed so the wanted one, whatever it is like."""
     if FLAGS.search(listing):
-        return (f"add table {TABLE}\ndelete table {TABLE}\n{wanted.numbered(1).text()}",)
+        return f"add table {TABLE}\ndelete table {TABLE}\n{wanted.numbered(1).text()}"
+    anew, gone = _compared(wanted, listing)
+    return "".join([f"add table {TABLE}\n", *_deletions(gone), anew.text()])
+
+
+def transactions(wanted: Contents, listing: str) -> tuple[str, ...]:
+    """What does the same one after the other, so that no lookup fails.
+
+    The kernel refuses what is in the way: a set of the same name and another type, or a chain that is hooked elsewhere.
+    """
+    anew, gone = _compared(wanted, listing)
+    hooked = [item for item in gone if HOOKED.search(item.body)]
+    if FLAGS.search(listing) or not hooked:
+        return (at_once(wanted, listing),)
+    hooks = tuple(item for item in anew.chains if item.hook)
+    names = {item.name for item in hooks}
+    prepared = anew._replace(chains=tuple(item for item in anew.chains if not item.hook))
+    switch = [
+        *(f"flush chain {TABLE} {item.name}\n" for item in hooked if item.name in names),
+        *_deletions([item for item in hooked if item.name not in names]),
+        Contents({}, (), hooks).text(),
+    ]
+    rest = "".join(_deletions([item for item in gone if item not in hooked]))
+    return (prepared.text(), "".join(switch), *([rest] if rest else []))
+
+
+def _compared(wanted: Contents, listing: str) -> tuple[Contents, list[_Object]]:
+    """What has to come, and what has to go."""
     found = [_Object(*match) for match in OBJECT.findall(listing)]
     stay = {(item.kind, item.name) for item in found if _stays(wanted, item)}
-    gone = [item for item in found if (item.kind, item.name) not in stay]
     anew = wanted.numbered(_unused(found))._replace(
         sets={name: lines for name, lines in wanted.sets.items() if ("set", name) not in stay},
         counters=tuple(name for name in wanted.counters if ("counter", name) not in stay),
     )
-    hooked = [item for item in gone if HOOKED.search(item.body)]
-    # a name that is to be used again is in the way, and so are the rules that refer to it
-    if not hooked or any(item.name in anew.sets for item in gone):
-        return ("".join([f"add table {TABLE}\n", *_deletions(gone), anew.text()]),)
-    prepared = anew._replace(chains=tuple(item for item in anew.chains if not item.hook))
-    switched = Contents({}, (), tuple(item for item in anew.chains if item.hook))
-    rest = "".join(_deletions([item for item in gone if item not in hooked]))
-    return (prepared.text(), "".join([*_deletions(hooked), switched.text()]), *([rest] if rest else []))
+    return anew, [item for item in found if (item.kind, item.name) not in stay]
 
 
 def _unused(found: Iterable[_Object]) -> int:

@@ -28,8 +28,7 @@ def client(chooser: Chooser) -> str:
 
 
 def _name(chooser: Chooser, link: str) -> str:
-    """Another for each type: a set that has to make room for one of another type does so at once (nftables_live)."""
-    return "{}-{}-{}".format("pairs" if client(chooser) == PAIRS else "sticky", chooser.name, link)
+    return f"sticky-{chooser.name}-{link}"
 
 
 def sets(firewall: Firewall) -> Iterator[tuple[str, tuple[str, ...]]]:
