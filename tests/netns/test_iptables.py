@@ -311,7 +311,8 @@ def test_many_links(count, record_testsuite_property):
     listing = Iptables().listing()
     record_testsuite_property(f"iptables_{count}_links_replace_ms", round((replaced - start) * 1000))
     record_testsuite_property(f"iptables_{count}_links_listing_ms", round((time.perf_counter() - replaced) * 1000))
-    assert listing.count(":2{") == 2 * count + 2
+    # CONNMARK: two for each link, two that restore, one that forgets
+    assert listing.count(":2{") == 2 * count + 3
     assert f"-o uplink-name-{count:03} -j CONNMARK:2{{{count << 8:x} ff00 ffffffff}}" in listing
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from lab.ansible import run_module, run_playbook
+from lab.state import unnumbered
 from lab.traffic import AccessLogServer, fetch_many
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -115,7 +116,7 @@ def test_command_restores_the_router_after_everything_was_flushed(two_links):
 
 def state(router):
     commands = ("ip rule", "ip route show table all proto 77", "nft list ruleset")
-    return [router.run(command).stdout for command in commands]
+    return [unnumbered(router.run(command).stdout) for command in commands]
 
 
 def test_restart_is_due_until_the_service_starts_and_files_are_roots(two_links):
