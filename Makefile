@@ -27,7 +27,8 @@ CORE ?=
 # make molecule: one scenario instead of all
 SCENARIO ?=
 
-STAGES := lint docs unit netns sanity molecule
+# make test: two at a time what does not mind, then what measures times, then what fills the machine by itself
+STAGES := together traffic molecule
 
 .PHONY: help
 help: ## List the targets
@@ -38,7 +39,7 @@ demo: setup network ## Build a small Internet, run the playbook on the router in
 	@DEMO=$(DEMO) BACKEND=$(BACKEND) $(PYTHON) -m tests.lab.demo
 
 .PHONY: test
-test: setup ## Run all tests, in this order: lint docs unit netns sanity molecule (root)
+test: setup linters promtool network servers containers ## Run all tests: lint docs unit netns sanity molecule (root)
 	@for stage in $(STAGES); do \
 	    echo "=== $$stage"; \
 	    started=$$SECONDS; \
@@ -70,6 +71,19 @@ unit: setup promtool ## Unit and property tests
 .PHONY: netns
 netns: setup network servers core ## Tests against the real kernel in network namespaces (root)
 	$(if $(CORE),MWAN_CONTROLLER=$(CURDIR)/.cache/core/$(CORE)/bin/python) $(PYTHON) -m pytest tests/netns --durations=10 $(ARGS)
+
+# The two halves of netns: what runs playbooks, and what is sensitive to load.
+.PHONY: plays
+plays: setup network servers
+	$(PYTHON) -m pytest tests/netns/plays --durations=10
+
+.PHONY: traffic
+traffic: setup network servers
+	$(PYTHON) -m pytest tests/netns --ignore=tests/netns/plays --durations=10
+
+.PHONY: together
+together:
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target plays lint docs unit sanity
 
 .PHONY: sanity
 sanity: setup linters core ## ansible-test sanity

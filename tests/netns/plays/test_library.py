@@ -13,7 +13,7 @@ from lab.ansible import run_module, run_playbook
 from lab.state import unnumbered
 from lab.traffic import AccessLogServer, fetch_many
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 DIRECTORY = "/usr/local/lib/mwan"
 
 
