@@ -13,7 +13,7 @@ from ..lab.topology import LAN, Topology, Uplink
 MOST_WORDS = 511
 # The layout of docs/architecture.md.
 PROTOCOL, TABLE_BASE = 77, 1000
-SUPPRESS, MARK, SOURCE, DEFAULT_POLICY = 1000, 1001, 1100, 1999
+SUPPRESS, MARK, CHOSEN, SOURCE, DEFAULT_POLICY = 1000, 1001, 1002, 1100, 1999
 SHIFT = 8
 
 WIPE = """
@@ -82,7 +82,11 @@ def _rules(uplinks: list[Uplink], mask: int) -> Iterator[str]:
         to = f"lookup {TABLE_BASE + number} protocol {PROTOCOL}"
         yield f"rule add pref {MARK} fwmark {number << SHIFT:#x}/{mask:#x} {to}"
         yield f"rule add pref {SOURCE} from {link.address} {to}"
-    yield f"rule add pref {DEFAULT_POLICY} lookup {TABLE_BASE + len(uplinks) + 1} protocol {PROTOCOL}"
+        yield f"rule add pref {SOURCE} oif {link.device} {to}"
+    policy = len(uplinks) + 1
+    to = f"lookup {TABLE_BASE + policy} protocol {PROTOCOL}"
+    yield f"rule add pref {CHOSEN} fwmark {policy << SHIFT:#x}/{mask:#x} {to}"
+    yield f"rule add pref {DEFAULT_POLICY} {to}"
 
 
 def _sysctls(uplinks: list[Uplink]) -> list[str]:
