@@ -65,7 +65,7 @@ def measure(quick: bool) -> list[Table]:
 def _ways(links: int, rounds: int) -> Timings:
     timings = Timings()
     with many_links(links) as topology:
-        _prepare(topology)
+        prepare(topology)
         by_hand = ByHand.of(topology, int(topology.variables["mwan_mark_mask"], 0))
         for _unused in range(rounds):
             for backend in BACKENDS:
@@ -74,7 +74,7 @@ def _ways(links: int, rounds: int) -> Timings:
     return timings
 
 
-def _prepare(topology: Topology) -> None:
+def prepare(topology: Topology) -> None:
     """The engine's state is what the batch has to reach: it is read once and kept as its input and as its proof."""
     mask = MASK if len(topology.uplinks) < MASK >> 8 else WIDE_MASK
     topology.variables.update(mwan_mark_mask=hex(mask), mwan_firewall_backend="nftables")

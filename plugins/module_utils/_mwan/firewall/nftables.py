@@ -81,6 +81,7 @@ class Nftables:
             for text in transactions(wanted, self.listing()):
                 self._load(text)
         except KernelError:
+            # by something in the way, or by what the kernel refuses in any case, and then says so once more
             self._load(at_once(wanted, self.listing()))
 
     def install(self, firewall: Firewall) -> None:
