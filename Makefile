@@ -68,18 +68,20 @@ format: setup ## Let ruff format the Python files and repair what it can
 unit: setup promtool ## Unit and property tests
 	$(PYTHON) -m pytest tests/unit $(ARGS)
 
+IN_NETNS = $(if $(CORE),MWAN_CONTROLLER=$(CURDIR)/.cache/core/$(CORE)/bin/python) $(PYTHON) -m pytest --durations=10
+
 .PHONY: netns
 netns: setup network servers core ## Tests against the real kernel in network namespaces (root)
-	$(if $(CORE),MWAN_CONTROLLER=$(CURDIR)/.cache/core/$(CORE)/bin/python) $(PYTHON) -m pytest tests/netns --durations=10 $(ARGS)
+	$(IN_NETNS) tests/netns $(ARGS)
 
 # The two halves of netns: what runs playbooks, and what is sensitive to load.
 .PHONY: plays
-plays: setup network servers
-	$(PYTHON) -m pytest tests/netns/plays --durations=10
+plays: setup network servers core
+	$(IN_NETNS) tests/netns/plays $(ARGS)
 
 .PHONY: traffic
-traffic: setup network servers
-	$(PYTHON) -m pytest tests/netns --ignore=tests/netns/plays --durations=10
+traffic: setup network servers core
+	$(IN_NETNS) tests/netns --ignore=tests/netns/plays $(ARGS)
 
 .PHONY: together
 together:

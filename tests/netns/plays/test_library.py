@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from lab.ansible import run_module, run_playbook
+from lab.ansible import CHECKOUT, run_module, run_playbook
 from lab.state import unnumbered
 from lab.traffic import AccessLogServer, fetch_many
 
-CHECKOUT = Path(__file__).resolve().parents[3]
 DIRECTORY = "/usr/local/lib/mwan"
 
 

@@ -21,7 +21,7 @@ from .choices import Choice, Chooser, Classification, Way
 from .iptables_conditions import conditions
 from .iptables_sets import shortened, sticky_set
 from .model import Firewall
-from .xtables import Extension, Rule, connmark
+from .xtables import Extension, Rule, connmark, set_connmark
 
 MARKED = "MWAN_MARK_"
 # XT_EXTENSION_MAXNAMELEN is 29, and iptables takes one less
@@ -63,20 +63,11 @@ def postrouting(firewall: Firewall) -> Iterator[Rule]:
         yield Rule("MWAN_POSTROUTING", _chain("KEEP", chooser), (NEW, chosen), goto=True)
 
 
-def kept(classification: Classification) -> Iterator[int]:
-    """The marks that connections may bear without being a link's."""
-    for chooser in (*classification.sticky(), *classification.per_packet()):
-        yield chooser.mark
-    if classification.main is not None:
-        yield classification.main
-
-
 def saved(firewall: Firewall) -> Iterator[Rule]:
     """What is left to the main table, and leaves by no link, is known by its other packets, too."""
     main, mask = firewall.classification.main, firewall.mask
     if main is not None:
-        known = Extension("CONNMARK", (("set-xmark", f"0x{main:x}/0x{mask:x}"),))
-        yield Rule("MWAN_SAVE", known, (connmark(0, mask), _packet_mark(main, mask)))
+        yield Rule("MWAN_SAVE", set_connmark(main, mask), (connmark(0, mask), _packet_mark(main, mask)))
 
 
 def chains(firewall: Firewall) -> Iterator[Rule]:
@@ -155,7 +146,7 @@ def _chain(purpose: str, chooser: Chooser) -> Extension:
 def _chooser(chooser: Chooser, mask: int) -> Iterator[Rule]:
     chain = _chain("BY", chooser).name
     if chooser.sticky or chooser.algorithm == PER_PACKET:
-        yield Rule(chain, Extension("CONNMARK", (("set-xmark", f"0x{chooser.mark:x}/0x{mask:x}"),)))
+        yield Rule(chain, set_connmark(chooser.mark, mask))
     if chooser.sticky:
         for way in chooser.ways:
             yield _to(chain, way.mark, _match_set(chooser, way.name))
@@ -306,7 +297,7 @@ def _kept(chooser: Chooser, mask: int) -> Iterator[Rule]:
     So goes what has a route of its own in the main table. Where routing was to decide, that cannot be told.
     """
     keep, move = _chain("KEEP", chooser).name, _chain("MOVE", chooser)
-    yield Rule(keep, Extension("CONNMARK", (("set-xmark", f"0x0/0x{mask:x}"),)))
+    yield Rule(keep, set_connmark(0, mask))
     yield Rule(keep, Extension("MWAN_SAVE"))
     for _name, mark in chooser.members:
         for sent in (mark, chooser.mark):

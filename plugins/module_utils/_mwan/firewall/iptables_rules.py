@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from . import iptables_choices, iptables_dnat, iptables_sets
 from .choices import Classification
 from .model import Firewall, FirewallLink, Reset, SourceNat
-from .xtables import Extension, Rule, connmark
+from .xtables import Extension, Rule, connmark, set_connmark
 
 PREFIX = "MWAN_"
 
@@ -126,10 +126,10 @@ def _arrive(firewall: Firewall) -> Iterator[Rule]:
 
 def _unknown(firewall: Firewall) -> Iterator[Rule]:
     """The mark of a policy by rules that were replaced while the packet was on its way is none."""
-    marks = (*iptables_choices.kept(firewall.classification), *dict.fromkeys(link.mark for link in firewall.links))
-    for mark in marks:
+    begun = (chooser.mark for chooser in firewall.classification.sticky())
+    for mark in (*begun, *firewall.lasting()):
         yield Rule("MWAN_UNKNOWN", Extension("RETURN"), (connmark(mark, firewall.mask),))
-    yield Rule("MWAN_UNKNOWN", Extension("CONNMARK", (("set-xmark", f"0x0/0x{firewall.mask:x}"),)))
+    yield Rule("MWAN_UNKNOWN", set_connmark(0, firewall.mask))
 
 
 def _save(firewall: Firewall) -> Iterator[Rule]:
@@ -210,7 +210,7 @@ def _to_be_reset(reset: Reset, mask: int) -> tuple[Extension, ...]:
 
 
 def _pin(link: FirewallLink, mask: int) -> Extension:
-    return Extension("CONNMARK", (("set-xmark", f"0x{link.mark:x}/0x{mask:x}"),))
+    return set_connmark(link.mark, mask)
 
 
 def _table_text(table: str, rules: tuple[Rule, ...]) -> str:

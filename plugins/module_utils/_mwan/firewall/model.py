@@ -133,6 +133,13 @@ class Firewall:
             first.setdefault(link.device, link)
         return tuple(first.values())
 
+    def lasting(self) -> tuple[int, ...]:
+        """The marks that connections keep, each once: of links, per-packet policies, and what is left to routing."""
+        classification = self.classification
+        policies = (chooser.mark for chooser in classification.per_packet())
+        main = () if classification.main is None else (classification.main,)
+        return tuple(dict.fromkeys((*(link.mark for link in self.links), *policies, *main)))
+
     def devices(self) -> tuple[str, ...]:
         """By which connections that are given up would leave; others, as to a VPN or a LAN, are none of ours."""
         return tuple(sorted({link.device for link in self.links}))

@@ -47,14 +47,13 @@ def _hooks(firewall: Firewall) -> Iterator[Chain]:
     unpinned = f"{mask} == 0x0"
     pins = [(f"0x{mark:08x}", f"goto restore_{name}") for mark, name in _marks(firewall)]
     pins += nftables_choices.left_alone(firewall)
-    always = list(nftables_choices.every_packet(firewall))
     yield Chain(
         "prerouting",
         (
             ONLY_IPV4,
             f"{unpinned} jump arrive",
             *_unmarked_forwarded(firewall),
-            f"{mask} vmap {{ {elements((*pins, *always))} }}",
+            f"{mask} vmap {{ {elements((*pins, *nftables_choices.every_packet(firewall)))} }}",
             *nftables_choices.forwarded(firewall),
         ),
         f"type filter hook prerouting priority {MARKING}; policy accept;",
@@ -70,7 +69,7 @@ def _hooks(firewall: Firewall) -> Iterator[Chain]:
         ),
         f"type route hook output priority {MARKING}; policy accept;",
     )
-    known = [(mark, "accept") for mark, _verdict in (*pins, *always)]
+    known = [(f"0x{mark:08x}", "accept") for mark in firewall.lasting()]
     saves = [("0x0", "goto save"), *nftables_sticky.saves(firewall), *known]
     yield Chain(
         "postrouting",

@@ -38,5 +38,9 @@ class Rule:
     goto: bool = False
 
 
+def set_connmark(mark: int, mask: int) -> Extension:
+    return Extension("CONNMARK", (("set-xmark", f"0x{mark:x}/0x{mask:x}"),))
+
+
 def connmark(mark: int, mask: int, invert: bool = False) -> Extension:
     return Extension("connmark", (("mark", f"{'!' if invert else ''}0x{mark:x}/0x{mask:x}"),))
