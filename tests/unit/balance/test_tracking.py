@@ -27,9 +27,12 @@ def tuple_of(protocol: int, *rest: tuple[int, bytes]) -> bytes:
 PORTS = (nf.CTA_PROTO_SRC_PORT, struct.pack("!H", 1000)), (nf.CTA_PROTO_DST_PORT, struct.pack("!H", 80))
 TCP, UDP = tuple_of(6, *PORTS), tuple_of(17, *PORTS)
 
+# of nf_ct_get_id: two connections may share it
+SHARED = 77
+
 
 def event(kind: int, flags: int, which: bytes, mark: int | None = 0x100, state: int | None = None) -> bytes:
-    body = which + nf.attribute(nf.CTA_ID, nf.NUMBER.pack(77))
+    body = which + nf.attribute(nf.CTA_ID, nf.NUMBER.pack(SHARED))
     if state is not None:
         told = nf.nest(nf.CTA_PROTOINFO_TCP, nf.attribute(nf.CTA_PROTOINFO_TCP_STATE, bytes([state])))
         body += nf.nest(nf.CTA_PROTOINFO, told)
@@ -37,25 +40,34 @@ def event(kind: int, flags: int, which: bytes, mark: int | None = 0x100, state: 
     return nf.message(kind, flags, body, socket.AF_INET)
 
 
+def ident(which: bytes) -> int:
+    (found,) = decoded(event(nf.CT_NEW, NLM_F_CREATE, which))
+    return found.ident
+
+
+def test_connections_that_share_the_kernels_id_are_two() -> None:
+    assert ident(TCP) != ident(UDP)
+
+
 @pytest.mark.parametrize("state", [SYN_SENT, ESTABLISHED])
 def test_tcp_that_is_open(state: int) -> None:
     (found,) = decoded(event(nf.CT_NEW, NLM_F_CREATE, TCP, state=state))
-    assert found[:4] == (NEW, 77, 0x100, True)
+    assert (found.what, found.mark, found.open) == (NEW, 0x100, True)
 
 
 @pytest.mark.parametrize("state", [FIN_WAIT, TIME_WAIT])
 def test_tcp_that_is_closing(state: int) -> None:
-    assert list(decoded(event(nf.CT_NEW, 0, TCP, state=state))) == [Tracked(UPDATE, 77, 0x100, False)]
+    assert list(decoded(event(nf.CT_NEW, 0, TCP, state=state))) == [Tracked(UPDATE, ident(TCP), 0x100, False)]
 
 
 def test_tcp_whose_state_did_not_change_and_what_has_none() -> None:
-    assert list(decoded(event(nf.CT_NEW, 0, TCP))) == [Tracked(UPDATE, 77, 0x100, None)]
-    assert list(decoded(event(nf.CT_NEW, 0, UDP, mark=None))) == [Tracked(UPDATE, 77, None, True)]
+    assert list(decoded(event(nf.CT_NEW, 0, TCP))) == [Tracked(UPDATE, ident(TCP), 0x100, None)]
+    assert list(decoded(event(nf.CT_NEW, 0, UDP, mark=None))) == [Tracked(UPDATE, ident(UDP), None, True)]
 
 
 def test_end_of_a_connection_and_messages_that_are_none() -> None:
     data = event(nf.CT_DELETE, 0, TCP) + event(nf.CT_NEW + 5, 0, TCP) + event(nf.CT_DELETE, 0, UDP)
-    assert list(decoded(data)) == [Tracked(ENDED, 77, None, False)] * 2
+    assert list(decoded(data)) == [Tracked(ENDED, ident(which), None, False) for which in (TCP, UDP)]
 
 
 @pytest.mark.parametrize(("protocol", "which"), [(6, TCP), (17, UDP)])

@@ -22,7 +22,8 @@ PENDING = 1.0
 class Tracked(NamedTuple):
     """What the kernel tells of a connection. `mark` is None where it has none, `open` where that did not change.
 
-    `flow` names addresses, protocol and ports as flows.py does; it is told with NEW only.
+    `ident` is the same in all that is told of one connection, and no other's. `flow` names addresses, protocol and
+    ports as flows.py does; it is told with NEW only.
     """
 
     what: str
@@ -46,7 +47,7 @@ class Census:
 
     def __init__(self, mask: int) -> None:
         self._mask = mask
-        # the link's mark of each open connection, by the kernel's id
+        # the link's mark of each open connection, by its ident
         self._open: dict[int, int] = {}
         # those of which nothing but a list was heard: the kernel may never tell of their end
         self._listed: set[int] = set()

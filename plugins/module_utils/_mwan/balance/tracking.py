@@ -4,7 +4,8 @@
 """The kernel's connection tracking, as it happens and as a whole, over ctnetlink.
 
 Checked on Linux 6.18: a new connection is told of when its first packet has passed all hooks of postrouting, with the
-mark that it has by then (nf_conntrack_confirm, which is the last of them, delivers the cached events).
+mark that it has by then (nf_conntrack_confirm, which is the last of them, delivers the cached events). The id that it
+tells is a hash of 32 bits (nf_ct_get_id): of 150,000 connections, two to four had another's.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class Listing:
 
 
 def open_connections(mask: int) -> dict[int, int]:
-    """The link's mark of each open connection that has one, by the kernel's id; raises OSError.
+    """The link's mark of each open connection that has one, by its `Tracked.ident`; raises OSError.
 
     Takes 0.4 s of a processor for 100,000 of them.
     """
@@ -132,7 +133,7 @@ def decoded(data: bytes) -> Iterator[Tracked]:
 
 def _tracked(what: str, whole: bytes) -> Tracked:
     found = attributes(whole)
-    ident = NUMBER.unpack(found[CTA_ID])[0]
+    ident = int.from_bytes(found[CTA_ID] + found[CTA_TUPLE_ORIG], "big")
     if what == ENDED:
         return Tracked(what, ident, None, False)
     mark = NUMBER.unpack(found[CTA_MARK])[0] if CTA_MARK in found else None
