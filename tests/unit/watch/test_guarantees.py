@@ -210,6 +210,23 @@ def test_a_stopped_process_blames_no_link(start: float, stop: float, probe: Prob
     assert simulate({"a": Path(), "b": Path()}, 70, probe, seed, stops=[(start, stop)]).seen == []
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from((0.7, 1.5, 4.0)), st.frozensets(st.integers(0, 2))), max_size=8),
+    st.sampled_from([DEFAULT, settings(profile="fast"), settings(quorum=2)]),
+    st.integers(0, 99),
+)
+def test_targets_that_come_and_go_for_all_links_take_none_down(
+    deaths: list[tuple[float, frozenset[int]]], probe: ProbeSettings, seed: int
+) -> None:
+    """Whichever of them answer, each time for longer than from one probe to the next."""
+    simulation = simulate({"a": Path(), "b": Path()}, 20, probe, seed)
+    for seconds, dead in deaths:
+        for path in simulation.paths.values():
+            path.dead_targets = dead
+        simulation.run(simulation.now + seconds)
+    assert "down" not in simulation.states("a") + simulation.states("b")
+
+
 def test_there_is_no_clock_and_no_environment_to_depend_on() -> None:
     """So that the wall clock cannot matter."""
     imported: set[str] = set()

@@ -256,6 +256,57 @@ def test_a_target_found_faulty_between_two_looks_at_a_link_counts_there_at_once(
     assert [(change.link, change.after) for change in watch.decide(1.91)] == [("a", "up"), ("c", "down")]
 
 
+@pytest.mark.parametrize("probe", [DEFAULT, FAST, settings(quorum=2)])
+@pytest.mark.parametrize(("target", "share"), [(0, 0.06), (1, 0.4)])
+def test_a_target_that_answers_for_a_moment_before_all_are_silent_is_no_outage(
+    probe: ProbeSettings, target: int, share: float
+) -> None:
+    """It was silent for long, and in that share of an interval it need not answer on every link."""
+    for seed in range(20):
+        simulation = simulate({"a": Path(), "b": Path()}, 20, probe, seed)
+        for seconds, dead in ((6, {target}), (share * probe.interval, set()), (6, {0, 1, 2})):
+            for path in simulation.paths.values():
+                path.dead_targets = frozenset(dead)
+            simulation.run(simulation.now + seconds)
+        assert "down" not in simulation.states("a") + simulation.states("b")
+        assert simulation.watch.held
+
+
+def test_the_first_answer_over_one_link_buries_no_other() -> None:
+    """That one may be asked the same only when nothing answers any more, also where little of its silence counts."""
+    for seed in range(50, 60):
+        simulation = simulate({"a": Path(), "b": Path()}, 20, seed=seed)
+        for seconds, dead in ((0.7, {0, 1, 2}), (0.7, {0, 1}), (3, {0, 1, 2})):
+            for path in simulation.paths.values():
+                path.dead_targets = frozenset(dead)
+            simulation.run(simulation.now + seconds)
+        assert "down" not in simulation.states("a") + simulation.states("b")
+
+
+def test_a_target_that_is_asked_again_is_given_time_to_answer() -> None:
+    """By a link that needs two of them, and has heard nothing of it since it was left out."""
+    probe = settings(profile="fast", quorum=2)
+    for seed in range(60):
+        simulation = simulate({"a": Path(), "b": Path()}, 20, probe, seed)
+        for dead in (frozenset({1, 2}), frozenset[int]()):
+            for path in simulation.paths.values():
+                path.dead_targets = dead
+            simulation.run(simulation.now + 6)
+        assert simulation.states("a") + simulation.states("b") == []
+
+
+def test_a_target_that_answers_again_in_the_moment_of_a_reload_counts() -> None:
+    simulation = simulate({name: Path(dead_targets=frozenset({1})) for name in "ab"}, 20)
+    assert [target["excluded"] for target in simulation.watch.snapshot(20)["a"]["targets"]] == [False, True, False]
+    simulation.watch.configure(simulation.settings, 20)
+    for name in "ab":
+        for target in range(3):
+            simulation.watch.replied(name, target, 1_000_000, 20)
+    simulation.paths.update({name: Path() for name in "ab"})
+    simulation.run(30)
+    assert [target["excluded"] for target in simulation.watch.snapshot(30)["a"]["targets"]] == [False] * 3
+
+
 def test_hold_is_reported_while_it_lasts() -> None:
     simulation = simulate({"a": dark((50, 70)), "b": dark((50, 70))}, 60)
     assert simulation.watch.held

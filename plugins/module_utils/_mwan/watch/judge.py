@@ -65,6 +65,7 @@ class Watch:
         for name, item in settings.items():
             if kept[name].settings != item:
                 kept[name].configure(item, now)
+            kept[name].exclude(self._faulty)
             self._touch(kept[name], now)
 
     # reports
@@ -156,7 +157,7 @@ class Watch:
         looked = self._look_at(links if self._exclude(due, now) else due, now)
         if self._held and not self._nothing_answers():
             for item in links:
-                if item.silent and item.state.serves:
+                if item.state.serves:
                     item.pardon(now)
         elif usable == [item.usable for item in links]:
             return looked

@@ -67,9 +67,13 @@ class Link:
         # silence is counted from here when there is no newer proof of life
         self._floor = now
         self._other_proof = NEVER
+        # the proof by the targets that were asked before the present ones
+        self._proven = NEVER
         self._judged_at = NEVER
         self._outage = False
         self.records: list[TargetRecord] = []
+        self.eligible: list[TargetRecord] = []
+        self.quorum = 1
         self.configure(settings, now)
         self.wait = settings.up_after
 
@@ -85,12 +89,19 @@ class Link:
         burst = max(BURST_SHORTEST, min(BURST_LONGEST, settings.interval / BURST_FACTOR))
         self.paces = (Pace(settings.interval, False, False), Pace(burst, False, True), Pace(burst, True, True))
         self.pressed = False
-        self.exclude(frozenset())
         if list(settings.targets) != before:
             self._floor = max(self._floor, now)
 
     def exclude(self, faulty: frozenset[Target]) -> None:
-        """Leave out targets that answer on no link."""
+        """Leave out targets that answer on no link.
+
+        What the link has proven stays so, whoever is asked from now on; and what a target lost while it was left out is
+        not held against the link when it is back.
+        """
+        self._proven = self.proof
+        for record in self.records:
+            if record.spec not in faulty and record not in self.eligible:
+                record.restart()
         self.eligible = [record for record in self.records if record.spec not in faulty]
         self.quorum = min(self.settings.quorum, max(1, len(self.eligible)))
 
@@ -118,6 +129,7 @@ class Link:
         """Nothing could be heard for `seconds`; after a long stop, what was heard before it says nothing either."""
         self._floor = now if seconds >= self.limit / 2 else min(now, self._floor + seconds)
         self._other_proof = min(now, self._other_proof + seconds)
+        self._proven = min(now, self._proven + seconds)
         for record in (*self.records, self.gateway):
             record.shift(seconds, now)
         if self.stable_since is not None:
@@ -125,7 +137,7 @@ class Link:
 
     def pardon(self, now: float) -> None:
         """Grant one more round of probes before this link's silence counts, and all of T_dead / 2 after that."""
-        self._floor = now - self.limit / 2 + self.settings.interval
+        self._floor = max(self._floor, now - self.limit / 2 + self.settings.interval)
 
     # what follows
 
@@ -134,8 +146,8 @@ class Link:
         """When as many targets as the quorum asks for had last been heard; not before silence began to count."""
         heard = [self._other_proof, *(record.heard for record in self.eligible)]
         if self.quorum == 1:
-            return max(self._floor, *heard)
-        return max(self._floor, sorted(heard, reverse=True)[self.quorum - 1])
+            return max(self._floor, self._proven, *heard)
+        return max(self._floor, self._proven, sorted(heard, reverse=True)[self.quorum - 1])
 
     @property
     def answered_sent(self) -> float:
