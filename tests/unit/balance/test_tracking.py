@@ -31,8 +31,10 @@ TCP, UDP = tuple_of(6, *PORTS), tuple_of(17, *PORTS)
 SHARED = 77
 
 
-def event(kind: int, flags: int, which: bytes, mark: int | None = 0x100, state: int | None = None) -> bytes:
-    body = which + nf.attribute(nf.CTA_ID, nf.NUMBER.pack(SHARED))
+def event(
+    kind: int, flags: int, which: bytes, mark: int | None = 0x100, state: int | None = None, number: int = SHARED
+) -> bytes:
+    body = which + nf.attribute(nf.CTA_ID, nf.NUMBER.pack(number))
     if state is not None:
         told = nf.nest(nf.CTA_PROTOINFO_TCP, nf.attribute(nf.CTA_PROTOINFO_TCP_STATE, bytes([state])))
         body += nf.nest(nf.CTA_PROTOINFO, told)
@@ -40,13 +42,13 @@ def event(kind: int, flags: int, which: bytes, mark: int | None = 0x100, state: 
     return nf.message(kind, flags, body, socket.AF_INET)
 
 
-def ident(which: bytes) -> int:
-    (found,) = decoded(event(nf.CT_NEW, NLM_F_CREATE, which))
+def ident(which: bytes, number: int = SHARED) -> int:
+    (found,) = decoded(event(nf.CT_NEW, NLM_F_CREATE, which, number=number))
     return found.ident
 
 
-def test_connections_that_share_the_kernels_id_are_two() -> None:
-    assert ident(TCP) != ident(UDP)
+def test_connections_that_share_the_kernels_id_or_follow_each_other_are_two() -> None:
+    assert len({ident(TCP), ident(UDP), ident(TCP, 78)}) == 3
 
 
 @pytest.mark.parametrize("state", [SYN_SENT, ESTABLISHED])

@@ -29,6 +29,14 @@ PROBES = [
     settings(targets=["1.1.1.1"]),
     settings(targets=["1.1.1.1", "192.0.2.1"], quorum=2),
 ]
+# by how many times T_dead; probes as far apart as half of it leave little to judge by
+FOUND_IN = [
+    (DEFAULT, 1.5),
+    (settings(profile="fast"), 1.5),
+    (settings(profile="calm"), 1.5),
+    (settings(interval=1, dead=2), 4.0),
+    (settings(profile="metered"), 4.0),
+]
 # a link serves again so long after a target answers: an only link's rest, two rounds of its probes, and the round trip
 RESCUED = 1.5
 
@@ -225,6 +233,25 @@ def test_targets_that_come_and_go_for_all_links_take_none_down(
             path.dead_targets = dead
         simulation.run(simulation.now + seconds)
     assert "down" not in simulation.states("a") + simulation.states("b")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from((0.1, 0.6, 1.4, 3.0, 8.0)), st.frozensets(st.integers(0, 1))), max_size=8),
+    st.sampled_from(FOUND_IN),
+    st.integers(0, 99),
+)
+def test_a_dead_link_is_found_whatever_becomes_of_the_other_targets(
+    deaths: list[tuple[float, frozenset[int]]], case: tuple[ProbeSettings, float], seed: int
+) -> None:
+    probe, times = case
+    until = 20 + times * probe.dead
+    simulation = simulate({"a": Path(), "b": Path(dark=[(20, FOREVER)])}, 20, probe, seed)
+    for seconds, dead in deaths:
+        for path in simulation.paths.values():
+            path.dead_targets = dead
+        simulation.run(min(simulation.now + seconds * probe.interval, until))
+    assert simulation.run(until).states("b")[-1:] == ["down"]
+    assert "down" not in simulation.states("a")
 
 
 def test_there_is_no_clock_and_no_environment_to_depend_on() -> None:

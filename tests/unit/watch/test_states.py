@@ -272,17 +272,6 @@ def test_a_target_that_answers_for_a_moment_before_all_are_silent_is_no_outage(
         assert simulation.watch.held
 
 
-def test_the_first_answer_over_one_link_buries_no_other() -> None:
-    """That one may be asked the same only when nothing answers any more, also where little of its silence counts."""
-    for seed in range(50, 60):
-        simulation = simulate({"a": Path(), "b": Path()}, 20, seed=seed)
-        for seconds, dead in ((0.7, {0, 1, 2}), (0.7, {0, 1}), (3, {0, 1, 2})):
-            for path in simulation.paths.values():
-                path.dead_targets = frozenset(dead)
-            simulation.run(simulation.now + seconds)
-        assert "down" not in simulation.states("a") + simulation.states("b")
-
-
 def test_a_target_that_is_asked_again_is_given_time_to_answer() -> None:
     """By a link that needs two of them, and has heard nothing of it since it was left out."""
     probe = settings(profile="fast", quorum=2)
@@ -293,6 +282,34 @@ def test_a_target_that_is_asked_again_is_given_time_to_answer() -> None:
                 path.dead_targets = dead
             simulation.run(simulation.now + 6)
         assert simulation.states("a") + simulation.states("b") == []
+
+
+def test_the_only_target_of_a_link_is_given_time_to_answer_when_it_is_asked_again() -> None:
+    """It is heard over another link first, and a third one that returns has the watch decide just then."""
+    probe = {"a": DEFAULT, "b": DEFAULT, "c": settings(targets=["8.8.8.8"])}
+    for seed in range(40):
+        simulation = simulate({"a": Path(), "b": dark((5, 28)), "c": Path()}, 30, probe, seed)
+        for seconds, dead in ((12 + seed / 100, True), (10, False)):
+            for name, path in simulation.paths.items():
+                path.dead_targets = frozenset({0 if name == "c" else 1} if dead else ())
+            simulation.run(simulation.now + seconds)
+        assert "down" not in simulation.states("c")
+
+
+def test_a_link_that_is_down_stays_so_when_its_targets_answer_on_no_link() -> None:
+    probe = {"a": DEFAULT, "b": settings(targets=["8.8.8.8"])}
+    simulation = simulate({"a": Path(), "b": dark((20, FOREVER))}, 60, probe)
+    simulation.paths["a"].dead_targets = frozenset({1})
+    assert simulation.run(200).states("b") == ["suspect", "down"]
+    assert simulation.watch.snapshot(200)["b"]["held"] == "its targets answer on no link"
+
+
+def test_other_settings_are_no_answer_of_a_link_that_is_down() -> None:
+    simulation = simulate({"a": Path(), "b": dark((20, FOREVER))}, 60)
+    simulation.kernel(61, "a", False)
+    simulation.run(62)
+    simulation.watch.configure({"a": DEFAULT, "b": METERED}, 62)
+    assert simulation.watch.decide(62) == []
 
 
 def test_a_target_that_answers_again_in_the_moment_of_a_reload_counts() -> None:

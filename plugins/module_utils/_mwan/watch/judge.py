@@ -65,7 +65,7 @@ class Watch:
         for name, item in settings.items():
             if kept[name].settings != item:
                 kept[name].configure(item, now)
-            kept[name].exclude(self._faulty)
+            kept[name].exclude(self._faulty, now)
             self._touch(kept[name], now)
 
     # reports
@@ -157,7 +157,7 @@ class Watch:
         looked = self._look_at(links if self._exclude(due, now) else due, now)
         if self._held and not self._nothing_answers():
             for item in links:
-                if item.state.serves:
+                if item.silent and item.state.serves:
                     item.pardon(now)
         elif usable == [item.usable for item in links]:
             return looked
@@ -191,7 +191,7 @@ class Watch:
             return False
         before, self._faulty = self._faulty, frozenset(self._faulty_targets(now))
         for item in self._links.values() if self._faulty != before else ():
-            item.exclude(self._faulty)
+            item.exclude(self._faulty, now)
         return self._faulty != before
 
     def _faulty_targets(self, now: float) -> Iterator[Target]:

@@ -67,7 +67,7 @@ class Link:
         # silence is counted from here when there is no newer proof of life
         self._floor = now
         self._other_proof = NEVER
-        # the proof by the targets that were asked before the present ones
+        # the proof when other targets were asked than now
         self._proven = NEVER
         self._judged_at = NEVER
         self._outage = False
@@ -92,17 +92,20 @@ class Link:
         if list(settings.targets) != before:
             self._floor = max(self._floor, now)
 
-    def exclude(self, faulty: frozenset[Target]) -> None:
+    def exclude(self, faulty: frozenset[Target], now: float) -> None:
         """Leave out targets that answer on no link.
 
-        What the link has proven stays so, whoever is asked from now on; and what a target lost while it was left out is
-        not held against the link when it is back.
+        What the link has proven stays so, whoever is asked from now on; one of which nobody was asked begins anew. And
+        what a target lost while it was left out is not held against the link when it is back.
         """
         self._proven = self.proof
-        for record in self.records:
-            if record.spec not in faulty and record not in self.eligible:
+        eligible = [record for record in self.records if record.spec not in faulty]
+        if eligible and not self.eligible:
+            self._floor = max(self._floor, now)
+        for record in eligible:
+            if record not in self.eligible:
                 record.restart()
-        self.eligible = [record for record in self.records if record.spec not in faulty]
+        self.eligible = eligible
         self.quorum = min(self.settings.quorum, max(1, len(self.eligible)))
 
     # what happened
@@ -137,17 +140,20 @@ class Link:
 
     def pardon(self, now: float) -> None:
         """Grant one more round of probes before this link's silence counts, and all of T_dead / 2 after that."""
-        self._floor = max(self._floor, now - self.limit / 2 + self.settings.interval)
+        self._floor = now - self.limit / 2 + self.settings.interval
 
     # what follows
 
     @property
-    def proof(self) -> float:
-        """When as many targets as the quorum asks for had last been heard; not before silence began to count."""
+    def _heard(self) -> float:
+        """When as many targets as the quorum asks for had last been heard."""
         heard = [self._other_proof, *(record.heard for record in self.eligible)]
-        if self.quorum == 1:
-            return max(self._floor, self._proven, *heard)
-        return max(self._floor, self._proven, sorted(heard, reverse=True)[self.quorum - 1])
+        return max(heard) if self.quorum == 1 else sorted(heard, reverse=True)[self.quorum - 1]
+
+    @property
+    def proof(self) -> float:
+        """The last proof of life; not before silence began to count."""
+        return max(self._floor, self._proven, self._heard)
 
     @property
     def answered_sent(self) -> float:
@@ -169,7 +175,7 @@ class Link:
         self.limit = self._limit(halved=negatives >= NEGATIVES_TO_HALVE)
         judged = self.ready and bool(self.eligible)
         self.silent = judged and now >= proof + self.limit / 2 and self._overdue(proof, now)[0] >= TO_SUSPECT
-        self.answers = self.ready and not self.silent and (not self.records or proof > self._floor)
+        self.answers = self.ready and not self.silent and (not self.records or self._heard > self._floor)
         asked = self.silent or (negatives > 0 and now >= proof + self.settings.interval)
         asked = asked and self.state is not State.DOWN and now < proof + BURST_LIMITS * self.limit
         # the burst begins at once, so that the answer comes in time
