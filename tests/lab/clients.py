@@ -18,6 +18,8 @@ from .traffic import ECHO_PORT, Helper
 
 DESTINATIONS = tuple(f"7.7.7.{n}" for n in range(1, 255))  # all of them the server
 PORTS = 512  # for the attempts and reconnections of one set of flows
+# seconds; the least that Linux waits before it sends again over TCP (TCP_RTO_MIN of net/tcp.h)
+SENT_AGAIN = 0.2
 LOOK = 0.02  # seconds
 
 
@@ -60,13 +62,14 @@ class Flow:
     def first_after(self, moment: Moment) -> Answer | None:
         """The first answer that what happened then cannot have let through: it came later, and was asked for later too.
 
-        Over TCP an earlier question counts, because it is sent again until it is answered.
+        Over TCP an earlier question counts that was sent again until it was answered; other answers were on their way.
         """
         return next(
             (
                 answer
                 for answer in self.answers
-                if answer.came > moment.ended and (self.protocol == "tcp" or answer.asked > moment.ended)
+                if answer.asked > moment.ended
+                or (self.protocol == "tcp" and answer.came > max(moment.ended, answer.asked + SENT_AGAIN))
             ),
             None,
         )

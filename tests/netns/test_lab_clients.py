@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from lab import impair, topology
-from lab.clients import Clients, Outage
+from lab.clients import Answer, Clients, Flow, Outage
 from lab.engine import Engine
 from lab.host import LabError
+from lab.impair import Moment
 from lab.topology import Topology
 from lab.traffic import EchoServer
 
@@ -29,6 +30,22 @@ def net(two_links: Topology) -> Iterator[Topology]:
 
 def told(outages: list[Outage]) -> list[tuple[str, str | None, str | None]]:
     return [(outage.protocol, outage.before, outage.after) for outage in outages]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "asked", "came", "counts"),
+    [
+        ("tcp", 0.95, 1.05, False),
+        ("tcp", 0.95, 1.25, True),
+        ("udp", 0.95, 1.25, False),
+        ("udp", 1.05, 1.06, True),
+        ("tcp", 1.05, 1.06, True),
+    ],
+)
+def test_answers_that_were_on_their_way_tell_nothing(protocol: str, asked: float, came: float, counts: bool) -> None:
+    """Of something that was done at 1; over TCP, one that took long was asked for again."""
+    flow = Flow(protocol, "7.7.7.1", [Answer(asked, came, "5.5.5.5")], [], [])
+    assert (flow.first_after(Moment(0.99, 1.0)) is not None) == counts
 
 
 def test_flows_start_on_the_link_that_is_wanted(net: Topology) -> None:
