@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from _mwan.watch.settings import ProbeSettings
@@ -31,3 +31,10 @@ def simulate(
     """Links with these paths, watched in the same way unless told, all up at first unless told."""
     each = probe if isinstance(probe, Mapping) else dict.fromkeys(paths, probe)
     return Simulation(each, paths, seed, adopted, stops).run(until)
+
+
+def with_dead_targets(simulation: Simulation, dead: Collection[int], until: float) -> Simulation:
+    """Run until then, while these targets, by their index, answer on no link."""
+    for path in simulation.paths.values():
+        path.dead_targets = frozenset(dead)
+    return simulation.run(until)

@@ -15,7 +15,7 @@ from _mwan.watch.machine import TABLE, State
 from _mwan.watch.settings import ProbeSettings
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.watch.scenes import DEFAULT, FOREVER, UNPROBED, settings, simulate
+from unit.watch.scenes import DEFAULT, FOREVER, UNPROBED, settings, simulate, with_dead_targets
 from unit.watch.simulator import Path, Simulation, Span
 
 NO_ADDRESS = "address lost"
@@ -229,9 +229,7 @@ def test_targets_that_come_and_go_for_all_links_take_none_down(
     """Whichever of them answer, each time for longer than from one probe to the next."""
     simulation = simulate({"a": Path(), "b": Path()}, 20, probe, seed)
     for seconds, dead in deaths:
-        for path in simulation.paths.values():
-            path.dead_targets = dead
-        simulation.run(simulation.now + seconds)
+        with_dead_targets(simulation, dead, simulation.now + seconds)
     assert "down" not in simulation.states("a") + simulation.states("b")
 
 
@@ -247,9 +245,7 @@ def test_a_dead_link_is_found_whatever_becomes_of_the_other_targets(
     until = 20 + times * probe.dead
     simulation = simulate({"a": Path(), "b": Path(dark=[(20, FOREVER)])}, 20, probe, seed)
     for seconds, dead in deaths:
-        for path in simulation.paths.values():
-            path.dead_targets = dead
-        simulation.run(min(simulation.now + seconds * probe.interval, until))
+        with_dead_targets(simulation, dead, min(simulation.now + seconds * probe.interval, until))
     assert simulation.run(until).states("b")[-1:] == ["down"]
     assert "down" not in simulation.states("a")
 

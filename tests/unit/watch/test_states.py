@@ -12,7 +12,7 @@ import pytest
 from _mwan.watch.damping import Penalty
 from _mwan.watch.judge import Watch
 from _mwan.watch.settings import ProbeSettings
-from unit.watch.scenes import DEFAULT, FOREVER, UNPROBED, settings, simulate
+from unit.watch.scenes import DEFAULT, FOREVER, UNPROBED, settings, simulate, with_dead_targets
 from unit.watch.simulator import Bursts, Path, Simulation
 
 FAST, CALM, METERED = (settings(profile=name) for name in ("fast", "calm", "metered"))
@@ -265,9 +265,7 @@ def test_a_target_that_answers_for_a_moment_before_all_are_silent_is_no_outage(
     for seed in range(20):
         simulation = simulate({"a": Path(), "b": Path()}, 20, probe, seed)
         for seconds, dead in ((6, {target}), (share * probe.interval, set()), (6, {0, 1, 2})):
-            for path in simulation.paths.values():
-                path.dead_targets = frozenset(dead)
-            simulation.run(simulation.now + seconds)
+            with_dead_targets(simulation, dead, simulation.now + seconds)
         assert "down" not in simulation.states("a") + simulation.states("b")
         assert simulation.watch.held
 
@@ -277,10 +275,8 @@ def test_a_target_that_is_asked_again_is_given_time_to_answer() -> None:
     probe = settings(profile="fast", quorum=2)
     for seed in range(60):
         simulation = simulate({"a": Path(), "b": Path()}, 20, probe, seed)
-        for dead in (frozenset({1, 2}), frozenset[int]()):
-            for path in simulation.paths.values():
-                path.dead_targets = dead
-            simulation.run(simulation.now + 6)
+        for dead in ({1, 2}, set[int]()):
+            with_dead_targets(simulation, dead, simulation.now + 6)
         assert simulation.states("a") + simulation.states("b") == []
 
 
