@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from lab import hostguard, impair, topology
 from lab.ansible import run_module, run_playbook
-from lab.host import LabError
+from lab.host import HELPERS, LabError
 from lab.lab import Lab, lab_processes
 from lab.topology import Topology
 from lab.traffic import AccessLogServer, EchoServer, LongLived, LongLivedTcp, LongLivedUdp, UdpFlood, fetch_many
@@ -120,6 +120,31 @@ def test_inbound_to_the_router_and_through_a_provider(two_links: Topology, share
             (stats,) = udp.stop()
             assert stats.answered > 0
             assert stats.missing == []
+
+
+UNFILTERED = """
+import socket, sys
+sys.path.insert(0, sys.argv[1])
+import server
+seen, sock = (socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) for _ in range(2))
+seen.setblocking(False)
+sock.setblocking(False)
+message = server.ICMP_HEADER.pack(int(sys.argv[2]), 0, 0, 1, 1) + server.MAGIC + b" text"
+sums = server.checksum(message).to_bytes(2, sys.byteorder)
+sock.sendto(message[:2] + sums + message[4:], ("127.0.0.1", 0))
+server.echo_pings(sock)
+while True:
+    print(seen.recv(2048)[28:].decode())
+"""
+
+
+@pytest.mark.parametrize(("kind", "answered"), [(8, True), (0, False)], ids=["echo", "echo-reply"])
+def test_answers_to_pings_are_not_answered(two_links: Topology, kind: int, answered: bool) -> None:
+    """A raw socket hears all of ICMP until it has its filter; a host that pings would answer its answers."""
+    command = [sys.executable, "-I", "-c", UNFILTERED, str(HELPERS), str(kind)]
+    seen = two_links.client.run(command, check=False).stdout.splitlines()
+    assert "mwan-lab text" in seen
+    assert ("mwan-lab text 127.0.0.1" in seen) is answered
 
 
 def test_flood_is_counted_exactly(two_links: Topology) -> None:

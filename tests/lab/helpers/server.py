@@ -87,13 +87,16 @@ def echo_datagrams(sock: socket.socket) -> None:
 
 
 def echo_pings(sock: socket.socket) -> None:
-    """The same for ICMP; the kernel computes no checksum for a raw socket, and no lab device sends options of IP."""
+    """The same for ICMP; the kernel computes no checksum for a raw socket, and no lab device sends options of IP.
+
+    What came in before the socket got its filter may be an answer, on a host that also asks.
+    """
     for _unused in range(256):
         try:
             data, ancillary, _unused, peer = sock.recvmsg(2048, 256)
-            _unused, _unused, _unused, number, seq = ICMP_HEADER.unpack_from(data, IP_HEADER)
+            kind, _unused, _unused, number, seq = ICMP_HEADER.unpack_from(data, IP_HEADER)
             payload = data[IP_HEADER + ICMP_HEADER.size :]
-            if payload.startswith(MAGIC):
+            if kind == ECHO and payload.startswith(MAGIC):
                 payload += b" " + peer[0].encode()
                 sums = checksum(ICMP_HEADER.pack(ECHO_REPLY, 0, 0, number, seq) + payload)
                 reply = ICMP_HEADER.pack(ECHO_REPLY, 0, sums, number, seq) + payload
