@@ -4,14 +4,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from lab import topology
 from lab.balance import policy
 from lab.engine import Engine
-from lab.host import Host
-from lab.topology import SERVER, Topology
+from lab.topology import Topology
 from lab.traffic import AccessLogServer, fetch_many
 
 
@@ -87,51 +84,3 @@ def test_traffic_between_local_networks_is_left_alone(two_links: Topology, backe
         engine.settle(mwan_snat=only_a("auto"))
         assert dict(fetch_many(two_links.client, 5, "192.168.101.254", port=81).sources) == {"192.168.101.1": 5}
         assert dict(fetch_many(two_links.client, 5, "5.5.5.5", port=81).sources) == {"192.168.101.1": 5}
-
-
-HEARD = """
-table ip heard {
-  counter heard { }
-  chain inbound {
-    type filter hook input priority 0
-    icmp type echo-reply counter name heard
-    tcp flags rst counter name heard
-  }
-}
-"""
-
-
-def send_nobodys(host: Host) -> int:
-    """Send packets that belong to no connection to the server; returns how many."""
-    host.helper("nobodys.py", SERVER, "5").communicate(timeout=10)
-    return 10
-
-
-def heard(server: Host) -> int:
-    listing = json.loads(server.run(["nft", "-j", "list", "counter", "ip", "heard", "heard"]).stdout)
-    return sum(item["counter"]["packets"] for item in listing["nftables"] if "counter" in item)
-
-
-def test_what_belongs_to_no_connection_takes_no_private_address_out(two_links: Topology, backend: str) -> None:
-    """The kernel translates connections only. Where nothing is to be translated, nothing is held back."""
-    net = two_links
-    with Engine(net, backend) as engine:
-        engine.settle(mwan_policies=[policy("isp_a")], mwan_snat=only_a("auto", "192.168.101.0/24"))
-        send_nobodys(net.client)
-        assert net.spoofed() == 0
-        engine.settle(mwan_policies=[policy("isp_a")], mwan_snat=only_a("auto", "192.168.102.0/24"))
-        expected = send_nobodys(net.client)
-        assert net.spoofed() == expected
-        engine.settle(mwan_policies=[policy("isp_b")], mwan_snat=only_a("auto"))
-        expected += send_nobodys(net.client)
-        assert net.spoofed() == expected
-
-
-def test_the_router_itself_may_answer_what_belongs_to_no_connection(two_links: Topology, backend: str) -> None:
-    """Whoever speaks to a connection that is gone learns of that by a reset."""
-    net = two_links
-    net.server.nft(HEARD)
-    with Engine(net, backend) as engine:
-        engine.settle(mwan_policies=[policy("isp_a")], mwan_snat=only_a("auto"))
-        assert send_nobodys(net.router) == heard(net.server)
-        assert net.spoofed() == 0

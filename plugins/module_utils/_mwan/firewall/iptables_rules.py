@@ -95,7 +95,6 @@ def _mangle(firewall: Firewall) -> Iterator[Rule]:
     yield Rule("MWAN_POSTROUTING", Extension("MWAN_UNKNOWN"), (iptables_choices.NEW, pinned))
     yield Rule("MWAN_POSTROUTING", Extension("MWAN_SAVE"), (iptables_choices.NEW, unpinned))
     yield from iptables_choices.postrouting(firewall)
-    yield from _untranslated(firewall)
     yield from _unknown(firewall)
     yield from _save(firewall)
     yield from iptables_choices.saved(firewall)
@@ -158,18 +157,6 @@ def _snat(firewall: Firewall) -> Iterator[Rule]:
         for source in nat.sources or (None,):
             pinned = connmark(nat.mark, firewall.mask)
             yield Rule("MWAN_SNAT", _translation(nat), (pinned,), source=source, out_device=nat.device)
-
-
-def _untranslated(firewall: Firewall) -> Iterator[Rule]:
-    """Not for the router's own packets: they have an address of a link already."""
-    chain = "MWAN_UNTRANSLATED"
-    if firewall.snat:
-        yield Rule("MWAN_POSTROUTING", Extension(chain), (Extension("conntrack", (("ctstate", "INVALID"),)),))
-        own = Extension("addrtype", (("src-type", "LOCAL"),))
-        yield from (Rule(chain, Extension("RETURN"), (match,)) for match in (_tunnelled("out"), own))
-    leaks = dict.fromkeys((nat.device, source) for nat in firewall.snat for source in nat.sources or (None,))
-    for device, source in leaks:
-        yield Rule(chain, Extension("DROP"), source=source, out_device=device)
 
 
 def _translation(nat: SourceNat) -> Extension:

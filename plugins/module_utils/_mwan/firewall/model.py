@@ -11,8 +11,6 @@ Both backends render the same `Firewall`:
 * save: a new connection without a pin that leaves by a link is pinned to it (postrouting);
 * choose: a new connection without a pin is sent to the way that rules and policies say (choices.py);
 * snat: a pinned connection that leaves by its link's device gets the link's source address;
-* untranslated: a packet of no connection gets no source NAT (nf_nat_inet_fn in net/netfilter/nf_nat_core.c); where its
-  source has to be translated, it is dropped (postrouting);
 * dnat: a new connection to an address of a link is led to another host (inbound.py);
 * reset: what those send who began a TCP connection pinned to a link that is given up is answered with a reset (forward,
   output). Such a packet gets no packet mark, so that it is routed as a new one would be, by a link that serves: without

@@ -35,7 +35,6 @@ def contents(firewall: Firewall, means: Means) -> Contents:
         *nftables_choices.chains(firewall, means),
         *nftables_sticky.chains(firewall),
         *_source_nat(firewall, means.ipsec),
-        *_untranslated(firewall, means.ipsec),
         *nftables_dnat.chains(firewall),
         *_reset_chains(firewall),
     )
@@ -76,8 +75,7 @@ def _hooks(firewall: Firewall) -> Iterator[Chain]:
         "postrouting",
         (
             ONLY_IPV4,
-            "ct state established,related accept",
-            f"ct state != new {'goto untranslated' if firewall.snat else 'accept'}",
+            "ct state != new accept",
             f"{mask} vmap {{ {elements(saves)} }}",
             # the mark of a policy, by rules that were replaced while the packet was on its way
             written("ct", 0, firewall.mask),
@@ -161,20 +159,8 @@ def _source_nat(firewall: Firewall, ipsec: bool) -> Iterator[Chain]:
 
 
 def _source_nat_rule(rule: SourceNat) -> str:
-    return f"{_translated(rule)} {f'snat ip to {rule.to}' if rule.to else 'masquerade'}"
-
-
-def _translated(rule: SourceNat) -> str:
-    sources = f"ip saddr {{ {', '.join(rule.sources)} }}" if rule.sources else "meta nfproto ipv4"
-    return f'oifname "{rule.device}" {sources}'
-
-
-def _untranslated(firewall: Firewall, ipsec: bool) -> Iterator[Chain]:
-    """Not for the router's own packets: they have an address of a link already."""
-    if firewall.snat:
-        nobodys = ("ct state != invalid accept", *_encrypted(ipsec), "fib saddr type local accept")
-        leaks = dict.fromkeys(f"{_translated(rule)} counter drop" for rule in firewall.snat)
-        yield Chain("untranslated", (*nobodys, *leaks))
+    sources = "ip saddr {{ {} }} ".format(", ".join(rule.sources)) if rule.sources else "meta nfproto ipv4 "
+    return 'oifname "{}" {}{}'.format(rule.device, sources, f"snat ip to {rule.to}" if rule.to else "masquerade")
 
 
 def _unmarked_forwarded(firewall: Firewall) -> Iterator[str]:
