@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from _mwan.firewall.iptables import Iptables
 from lab import guides, impair, topology
-from lab.balance import about, counted, counting
+from lab.balance import about, counted, counting, policy
 from lab.console import command, ctl
 from lab.doors import Doors, knock, neighbour, tcp, udp
 from lab.engine import Engine
 from lab.prober import Prober
 from lab.state import snapshot
-from lab.topology import LAN_ROUTER, Topology
+from lab.topology import LAN_ROUTER, SERVER, Topology
 from lab.traffic import AccessLogServer, EchoServer, LongLivedTcp, LongLivedUdp, fetch_many
 from lab.watched import BRISK, watched
 
@@ -154,6 +154,26 @@ def test_servers_behind_both_links(two_links: Topology) -> None:
             assert set(knock(hosts, *mail)) == {f"{B} 7.7.7.7:25"}
             assert knock(net.server, tcp(B, 80, FRIEND)) == [f"{FRIEND} {WEB}:80"]
         assert net.spoofed() == 0
+
+
+def untranslated(net: Topology) -> int:
+    """How many packets that belong to no connection, of ten sent since, left with the client's address; added up."""
+    net.client.helper("nobodys.py", SERVER, "5").communicate(timeout=10)
+    assert fetch_many(net.client, 1).answered == 1, "what was sent before it has passed"
+    return net.spoofed()
+
+
+@pytest.mark.parametrize("word", ["ct state invalid", "--ctstate INVALID"], ids=["nft", "iptables"])
+def test_what_belongs_to_no_connection_is_kept_inside(two_links: Topology, word: str) -> None:
+    """It leaves untranslated, until there is the rule of the page."""
+    net = two_links
+    program, *words = typed("variables.md", word).split()
+    net.router.nft("table inet filter { chain forward { type filter hook forward priority filter; }; }")
+    with Engine(net) as engine, AccessLogServer(net.server):
+        engine.settle(mwan_policies=[policy("isp_a")])
+        assert untranslated(net) == 10
+        net.router.run([program.replace("iptables", "iptables-legacy"), *words])
+        assert untranslated(net) == 10
 
 
 def test_lines_move_over_one_by_one(two_links: Topology) -> None:
