@@ -143,9 +143,9 @@ def test_pages_that_shall_declare_something_do() -> None:
 # what pages may tell people to type; a slip of the pen is not among them
 TYPED = """
     ansible ansible-doc ansible-galaxy ansible-inventory ansible-playbook ansible-vault apt apt-get at bridge cat chgrp
-    chmod chown conntrack cp curl dig dnf docker ethtool firewall-cmd fuser getent git grep ip ipset iptables-legacy
-    journalctl jq ls make mwanctl mwand netplan networkctl nft nmcli nstat pip ping promtool resolvectl rm shorewall ss
-    ssh sudo sysctl systemctl systemd-run tail tc tcpdump tracepath ufw update-alternatives watch wg
+    chmod chown conntrack cp curl dig dnf docker ethtool firewall-cmd fuser getent git grep ip ipset iptables
+    iptables-legacy journalctl jq ls make mwanctl mwand netplan networkctl nft nmcli nstat pip ping promtool resolvectl
+    rm shorewall ss ssh sudo sysctl systemctl systemd-run tail tc tcpdump tracepath ufw update-alternatives watch wg
 """
 PROGRAMS = frozenset(TYPED.split())
 
