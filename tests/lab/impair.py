@@ -132,6 +132,12 @@ def inject(impairment: Callable[P, Impairment], *args: P.args, **options: P.kwar
     return Injection(lambda: impairment(*args, **options))
 
 
+def wait_noticed(topology: Topology, link: str) -> None:
+    """Until the router's kernel avoids the routes of a link without carrier: it marks them a moment after that went."""
+    device = topology.uplinks[link].device
+    topology.router.run(f"until ip route show table all dev {device} | grep -q linkdown; do :; done", timeout=10)
+
+
 def cable_pulled(topology: Topology, link: str) -> Impairment:
     """The router's device loses its carrier (on a shared segment: for all links of the device)."""
     wire = topology.uplinks[link].wire

@@ -17,7 +17,8 @@ from .host import Host
 from .traffic import Teller
 
 Told = dict[str, Any]
-QUIET = 0.15  # seconds without an event after which none is expected any more
+# seconds without an event after which none is expected any more; and in which one that is expected comes
+QUIET, SOON = 0.15, 5.0
 
 
 class Monitor(Teller):
@@ -46,12 +47,12 @@ class Monitor(Teller):
                 return told
             passed.append(told)
 
-    def rest(self) -> list[Told]:
-        """Everything until it is quiet."""
+    def rest(self, first: float = QUIET) -> list[Told]:
+        """Everything until it is quiet; give SOON for `first` where something is expected."""
         found: list[Told] = []
         while True:
             try:
-                found.append(self.told.get(timeout=QUIET))
+                found.append(self.told.get(timeout=QUIET if found else first))
             except queue.Empty:
                 return found
 

@@ -178,7 +178,7 @@ class LongLived(Helper):
         interval: float = 0.02,
         sources: Sequence[str] = (),
         patience: float = 3.0,
-        grace: float = 0.3,
+        grace: float = 0.6,
     ) -> None:
         job = {
             "protocol": self.protocol,

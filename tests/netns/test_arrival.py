@@ -30,7 +30,7 @@ def hop(source, ttl):
     sock.sendto(b"?", (sys.argv[1], 33434))
     poll = select.poll()
     poll.register(sock, 0)
-    if not poll.poll(300):
+    if not poll.poll(2000):
         return "-"
     ((_level, _kind, data),) = sock.recvmsg(64, 256, socket.MSG_ERRQUEUE)[1]
     return socket.inet_ntoa(data[20:24])

@@ -26,10 +26,10 @@ LOOK = 3.0  # seconds in which the prober finds what an operator wrote
 
 
 @contextmanager
-def managed(net: Topology, backend: str) -> Iterator[tuple[Engine, Prober]]:
+def managed(net: Topology, backend: str, **probe: Any) -> Iterator[tuple[Engine, Prober]]:
     """A router whose links are up, the prober on it, and who runs playbooks for it."""
     with Engine(net, backend) as engine, EchoServer(net.server), AccessLogServer(net.server):
-        engine.apply(mwan_probe=FAST)
+        engine.apply(mwan_probe={**FAST, **probe})
         with Prober(net.router) as prober:
             settle(prober)
             yield engine, prober
@@ -44,7 +44,8 @@ def settle(prober: Prober) -> None:
 def test_playbook_in_an_outage_changes_nothing(two_links: Topology, backend: str) -> None:
     """Whatever the prober has made of it, down to the connections that it gave up."""
     net = two_links
-    with managed(net, backend) as (engine, prober), Clients(net.client, **FLOWS, want=A) as clients:
+    # suspect for long enough for a run
+    with managed(net, backend, dead=4) as (engine, prober), Clients(net.client, **FLOWS, want=A) as clients:
         with impair.inject(impair.black_hole, net, "isp_a") as hole:
             prober.wait_for("isp_a", "suspect")
             prober.wait_settled()

@@ -15,7 +15,7 @@ import pytest
 from lab import topology
 from lab.engine import LIBRARY, Engine
 from lab.host import HELPERS, Host
-from lab.impair import cable_pulled
+from lab.impair import cable_pulled, wait_noticed
 from lab.topology import Topology
 
 # what `ip route get` is told instead of a route, and the kinds of route that say so
@@ -174,5 +174,5 @@ def test_agrees_with_the_kernel(seed: int) -> None:
             compare(net, packets(choose, 12))
             pulled = choose.choice(NAMES)
             with cable_pulled(net, pulled):
-                net.router.run(f"until ip route show dev {net.uplinks[pulled].device} | grep -q linkdown; do :; done")
+                wait_noticed(net, pulled)
                 compare(net, packets(choose, 6))

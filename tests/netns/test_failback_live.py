@@ -36,9 +36,10 @@ def returned(net: Topology, backend: str, failback: Mapping[str, Any]) -> Iterat
         with impair.inject(impair.cable_pulled, net, "isp_a") as cut:
             assert {outage.after for outage in clients.outages(cut.moment, patience=SOON)} == {B}
         prober.wait_for("isp_a", "up")
-        _none, moment = impair.timed(prober.wait_settled)
+        prober.wait_settled()
         assert dict(fetch_many(net.client, 30).sources) == {A: 30}, "new ones first"
-        yield prober, clients, moment
+        assert cut.over is not None
+        yield prober, clients, cut.over
 
 
 def whereabouts(clients: Clients) -> dict[str, set[str | None]]:

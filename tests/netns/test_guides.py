@@ -220,13 +220,13 @@ def test_shorewall_hands_its_connections_over() -> None:
     if problem := Iptables().unavailable():
         pytest.skip(problem)
     with (
-        topology.two_links(clients=9) as net,
+        topology.two_links(clients=64) as net,  # of which all take one link once in a hundred million machines
         EchoServer(net.server),
         AccessLogServer(net.server),
     ):
         net.variables = guides.declared("migration-shorewall.md", "A whole configuration")
         net.router.run(f"set -e\n{SHOREWALL}")
-        flows = [kind(net.client, number=9, sources=net.client_addresses) for kind in (LongLivedTcp, LongLivedUdp)]
+        flows = [kind(net.client, number=64, sources=net.client_addresses) for kind in (LongLivedTcp, LongLivedUdp)]
         with Engine(net) as engine:
             hand_over(net, engine)
             ended = [stats for flow in flows for stats in flow.stop()]

@@ -104,7 +104,7 @@ def test_long_lived_flows_tell_of_gaps(two_links: Topology, kind: type[LongLived
     with EchoServer(two_links.server), kind(two_links.client, number=5, sources=two_links.client_addresses) as flows:
         with impair.black_hole(two_links, "isp_a"):
             time.sleep(0.4)
-        time.sleep(0.8)  # TCP sends again after a timeout of at least 0.2 s
+        time.sleep(2.0)  # TCP sends again after a timeout of at least 0.2 s, then twice as long
         stats = flows.stop()
     assert [list(flow.sources) for flow in stats] == [["5.5.5.5"]] * 5
     assert all(flow.error is None and flow.longest_gap is not None and flow.longest_gap > 0.35 for flow in stats)

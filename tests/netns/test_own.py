@@ -172,13 +172,15 @@ def test_own_connections_leave_a_dead_link(backend: str) -> None:
         assert seen(fixed) == [{A: 2}] * 2, "the link and no other: it is silent, as far as the prober knows"
         outage(net, engine, "")
         with impair.cable_pulled(net, "isp_a"):
-            assert seen(who) == [{B: 2}] * 2, "before anybody has noticed"
+            impair.wait_noticed(net, "isp_a")
+            assert seen(who) == [{B: 2}] * 2, "before anybody but the kernel has noticed"
             refused = seen(fixed, protocol="udp")
             assert {A, B, C}.isdisjoint({what for counted in refused for what in counted}), refused
         # what becomes of them when nothing of the policy is left
         for last_resort, expected in (("unreachable", "EHOSTUNREACH"), ("blackhole", "EINVAL"), ("main", C)):
             engine.settle(mwan_policies=[*POLICIES[:3], policy("isp_a", name="first_a", last_resort=last_resort)])
             with impair.cable_pulled(net, "isp_a"):
+                impair.wait_noticed(net, "isp_a")
                 assert seen(who[:1], protocol="udp") == [{expected: 2}], last_resort
 
 

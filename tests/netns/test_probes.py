@@ -174,7 +174,7 @@ def test_unreachable_is_refused_and_names_who_said_so(bench: Bench) -> None:
             for _unused in range(2):
                 verdict = bench.prober.ask(kind)
                 assert what(verdict) == ("refused", "No route to host (says 5.5.5.1)")
-                assert verdict["after"] < 0.1
+                assert verdict["after"] < 0.5, "long before TCP asks again"
     for kind in kinds:
         assert bench.prober.ask(kind)["what"] == "replied"
 
@@ -309,12 +309,14 @@ def test_command_verdicts(bench: Bench) -> None:
         ),
     }
     for name, (command, verdict, why) in commands.items():
-        bench.make({"kind": "command", "command": command, "limit": 0.2}, name=name)
-        assert what(bench.prober.ask(name, 0.5)) == (verdict, why), name
-    verdicts = [bench.prober.ask("slow", 0.01) for _unused in range(5)]
-    assert what(verdicts[-1]) == ("failed", "4 of the command still run")
-    time.sleep(0.3)
-    assert bench.net.router.run("pgrep -f 'sleep [7]7'", check=False).stdout == ""
+        limit = 0.2 if name == "slow" else 2.0
+        bench.make({"kind": "command", "command": command, "limit": limit}, name=name)
+        assert what(bench.prober.ask(name, limit + 0.3)) == (verdict, why), name
+    bench.make({"kind": "command", "command": commands["slow"][0], "limit": 1.0}, name="several")
+    for _unused in range(4):
+        bench.prober.send("several")
+    assert what(bench.prober.ask("several")) == ("failed", "4 of the command still run")
+    bench.net.router.run("while pgrep -f 'sleep [7]7'; do sleep 0.1; done", timeout=10)
     assert bench.prober.cost()["threads"] == 1
 
 
@@ -372,7 +374,7 @@ def test_card_replaced_is_asked_by_arp_again(bench: Bench) -> None:
     assert prober.ask("isp_a")["what"] == "replied"
     with impair.cable_pulled(net, "isp_a"):
         assert prober.ask("isp_a", 0.2)["what"] == "silence"
-    assert prober.ask("isp_a")["what"] == "replied"
+    assert replied_soon(prober)
     net.router.ip("link set wan1 down")
     assert what(prober.ask("isp_a")) == ("failed", "Network is down")
     net.router.ip("link set wan1 up")
@@ -382,8 +384,12 @@ def test_card_replaced_is_asked_by_arp_again(bench: Bench) -> None:
     net.lab.configure(net.router, ["addr add 5.5.5.5/24 dev wan1", "link set wan1 up"])
     net.lab.configure(provider, ["addr add 5.5.5.1/24 dev cust", "link set cust up"])
     net.lab.settle()
-    # A device just brought up drops what it is given until the kernel's linkwatch has seen its carrier.
-    assert "replied" in [prober.ask("isp_a", 0.5)["what"] for _unused in range(3)]
+    assert replied_soon(prober)
+
+
+def replied_soon(prober: Prober) -> bool:
+    """A device drops what it is given until the kernel's linkwatch has seen that its carrier came."""
+    return any(prober.ask("isp_a", 0.5)["what"] == "replied" for _unused in range(3))
 
 
 def test_changed_address_needs_a_new_binding(bench: Bench) -> None:

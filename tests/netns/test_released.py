@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -127,7 +126,7 @@ def test_attempt_to_connect_goes_on_over_another_link(two_links: Topology, backe
     with managed(net, backend) as engine, AccessLogServer(net.server), impair.black_hole(net, "isp_a"):
         with ThreadPoolExecutor(1) as pool:
             fetching = pool.submit(fetch_many, net.client, 20, timeout=8.0)
-            time.sleep(0.5)
+            net.router.run("until conntrack -L -p tcp --mark 0x100 2>&1 | grep -q SYN_SENT; do :; done", timeout=10)
             assert release(engine, isp_a="down/down").has("conntrack", UNANSWERED)
             fetched = fetching.result()
         assert (dict(fetched.sources), fetched.failures) == ({B: 20}, [])
@@ -237,8 +236,10 @@ def test_stand_in_takes_over_before_anybody_says_so(two_links: Topology, backend
     net = two_links
     with managed(net, backend, mwan_policies=[BACKUP]) as engine, AccessLogServer(net.server):
         release(engine, isp_a="up", isp_b="up/failback")
-        with impair.cable_pulled(net, "isp_a"), Talk(net.client) as talk:
-            assert talk.ask() == B
+        with impair.cable_pulled(net, "isp_a"):
+            impair.wait_noticed(net, "isp_a")
+            with Talk(net.client) as talk:
+                assert talk.ask() == B
             fetched = fetch_many(net.client, 40)
             assert (dict(fetched.sources), fetched.failures) == ({B: 40}, [])
         with Talk(net.client) as talk:

@@ -72,7 +72,8 @@ def test_what_others_delete_is_back_before_links_or_connections_suffer(
     ):
         whole, before = snapshot(net.router), prober.status()["converge"]["changed"]
         quiet = resets_sent(net.router)
-        _done, moment = impair.timed(lambda: net.router.run(command))
+        # not while a run is reading, which would find half of it done
+        _done, moment = impair.timed(lambda: net.router.run(["flock", "/run/mwan/lock", "sh", "-c", command]))
         wait_repaired(net.router, whole, limit)
         seen = [*clients.outages(moment, A, SOON), *neighbours.outages(moment, B, SOON)]
         assert sources(seen) == {A, B}

@@ -20,7 +20,7 @@ from lab.topology import Topology
 from lab.traffic import EchoServer
 
 A, B, C = "5.5.5.5", "6.6.6.6", "4.4.4.4"
-CLIENTS = 24
+CLIENTS = 32
 # that chance alone keeps all of them on their link is less likely than one in ten thousand
 WEIGHTS = (2, 2, 1)
 
@@ -55,7 +55,7 @@ def report(net: Topology, **states: str) -> None:
 def test_client_stays_until_its_link_fails(backend: str, algorithm: str) -> None:
     with router(backend, sticky(600, algorithm=algorithm)) as (net, engine, own):
         before = places(own, 3)
-        assert {A, B} <= set(before.values()), "chance leaves one of them out in one of 100,000 runs"
+        assert {A, B} <= set(before.values()), "chance leaves one of them out in one of six million"
         assert places(own, destination="7.7.7.8") == before
         # other weights, other time, another rule: the firewall is loaded anew each time
         rules = [{"name": "aside", "destination": "9.9.9.9", "link": "isp_c"}]

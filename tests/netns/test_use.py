@@ -9,7 +9,6 @@ import os
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -132,7 +131,7 @@ def test_what_goes_on_in_the_background_keeps_the_link(managed: Topology) -> Non
         script = f"(sleep 1; {sys.executable} -c '{TCP}' > /run/seen) > /dev/null 2>&1 &"
         assert "live on, and keep using isp_b" in ctl(managed.router, "use", "isp_b", "--", "sh", "-c", script)
         assert len(groups_left()) == 1
-        time.sleep(2)
+        managed.router.run("until [ -s /run/seen ]; do sleep 0.1; done", timeout=10)
         assert managed.router.run("cat /run/seen").stdout.strip() == B
     ctl(managed.router, "use", "isp_a", "--", "true")
     assert groups_left() == []
