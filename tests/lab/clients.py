@@ -18,18 +18,20 @@ from .traffic import ECHO_PORT, Helper
 
 DESTINATIONS = tuple(f"7.7.7.{n}" for n in range(1, 255))  # all of them the server
 PORTS = 512  # for the attempts and reconnections of one set of flows
-# seconds; the least that Linux waits before it sends again over TCP (TCP_RTO_MIN of net/tcp.h)
-SENT_AGAIN = 0.2
+# looks in vain, 0.05 s apart: Linux waits 0.2 s at least before it sends again over TCP (TCP_RTO_MIN of net/tcp.h)
+SENT_AGAIN = 3
 LOOK = 0.02  # seconds
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Monotonic times of question and answer, and the source address the server saw."""
+    """Monotonic times of question and answer, the source address the server saw, and how often, every 0.05 s, a TCP
+    client looked for the answer in vain."""
 
     asked: float
     came: float
     source: str
+    looks: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,14 @@ class Flow:
     def first_after(self, moment: Moment) -> Answer | None:
         """The first answer that what happened then cannot have let through: it came later, and was asked for later too.
 
-        Over TCP an earlier question counts that was sent again until it was answered; other answers were on their way.
+        Over TCP an earlier question counts that was sent again until it was answered; other answers were on their way,
+        or there already when a client that got no time for long looked at last.
         """
         return next(
             (
                 answer
                 for answer in self.answers
-                if answer.asked > moment.ended
-                or (self.protocol == "tcp" and answer.came > max(moment.ended, answer.asked + SENT_AGAIN))
+                if answer.asked > moment.ended or (answer.looks >= SENT_AGAIN and answer.came > moment.ended)
             ),
             None,
         )

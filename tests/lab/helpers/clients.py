@@ -27,6 +27,7 @@ from typing import Any
 
 ATTEMPTS = 64  # to find a flow that the kernel puts on the wanted link
 FIRST_ANSWER, DEADLINE = 2.0, 10.0  # seconds: of one attempt, of all flows
+LOOK = 0.05  # seconds between looks whether an answer over TCP is there
 SOL_RAW, ICMP_FILTER = 255, 1  # linux/socket.h, linux/icmp.h
 ECHO, ECHO_REPLY = 8, 0
 IP_HEADER, ICMP_HEADER = 20, struct.Struct("!BBHHH")
@@ -42,7 +43,7 @@ class Flow:
         self.job = job
         self.destination = destination
         self.ports = ports
-        self.answers: list[tuple[float, float, str]] = []  # asked, came, source
+        self.answers: list[tuple[float, float, str, int]] = []  # asked, came, source, looks in vain
         self.breaks: list[tuple[float, str]] = []
         self.connects: list[float] = []
         self.first = asyncio.Event()
@@ -51,9 +52,9 @@ class Flow:
     async def live(self) -> None:
         raise NotImplementedError
 
-    def note(self, text: bytes) -> None:
+    def note(self, text: bytes, looks: int = 0) -> None:
         asked, source = text.decode().split(" ")
-        self.answers.append((float(asked), time.monotonic(), source))
+        self.answers.append((float(asked), time.monotonic(), source, looks))
         self.first.set()
 
     def broke(self, error: OSError | EOFError) -> None:
@@ -109,11 +110,18 @@ class TcpFlow(Flow):
 
     async def ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(stamp() + b"\n")
-        async with asyncio.timeout(self.job["patience"]):
-            line = await reader.readline()
+        reading = asyncio.ensure_future(reader.readline())
+        looks = 0
+        try:
+            async with asyncio.timeout(self.job["patience"]):
+                while not (await asyncio.wait({reading}, timeout=LOOK))[0]:
+                    looks += 1
+        finally:
+            reading.cancel()
+        line = reading.result()
         if not line:
             raise EOFError
-        self.note(line.strip())
+        self.note(line.strip(), looks)
 
 
 class Datagrams(Flow):
