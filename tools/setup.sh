@@ -154,7 +154,7 @@ download_package() (
     cd "$2"
     if ! apt-get download "$1" &>/dev/null; then
         [[ $EUID -eq 0 ]] || fail "cannot download the package $1; please run: sudo apt-get update"
-        quietly apt-get -o DPkg::Lock::Timeout=300 update
+        update_lists
         quietly apt-get download "$1"
     fi
 )
@@ -222,9 +222,19 @@ install_packages() {
     echo "setup: ${install[0]} install ${packages[*]}"
     if has_apt; then
         export DEBIAN_FRONTEND=noninteractive
-        quietly apt-get -o DPkg::Lock::Timeout=300 update
+        update_lists
     fi
     quietly "${install[@]}" "${packages[@]}"
+}
+
+# apt-get does not wait for who holds the lists of packages, as a machine that has just started does.
+update_lists() {
+    local delay
+    for delay in 10 20; do
+        if quietly apt-get update; then return; fi
+        sleep "$delay"
+    done
+    quietly apt-get update
 }
 
 # Shows what a command printed only when it failed.

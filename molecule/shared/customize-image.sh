@@ -69,9 +69,9 @@ use_only_the_repository() {
 
 leave_services_to_the_scenarios() {
     local unit
-    # Nor does apt work on its own while a test installs something.
+    # Nor does apt work on its own while a test installs something, nor anybody write what a test compares.
     for unit in {nginx,dnsmasq,isc-dhcp-server,isc-dhcp-server6,squid,nftables}.service \
-        {apt-daily,apt-daily-upgrade,e2scrub_all,fstrim}.timer; do
+        {apt-daily,apt-daily-upgrade,dpkg-db-backup,e2scrub_all,fstrim,logrotate}.timer; do
         inside systemctl --quiet disable "$unit" 2>/dev/null || true # where the suite has none
     done
     # Nobody logs in, and each of these takes inotify instances, of which a machine has 128 for all of root's containers.

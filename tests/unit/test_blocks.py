@@ -205,9 +205,9 @@ def port(number: int) -> tuple[tuple[int, int], ...]:
 )
 def test_a_thousand_of_one_shape_are_one_lookup(listed: tuple[Choice, ...]) -> None:
     compiled.cache_clear()
-    began = time.perf_counter()
+    began = time.process_time()
     (block,) = compiled(listed, SETS)
-    assert time.perf_counter() - began < 2, "a tenth of it where nothing else is going on"
+    assert time.process_time() - began < 2, "a tenth of it will do"
     assert block.keys
     assert len(block.elements) <= LARGEST
 

@@ -59,4 +59,4 @@ def test_rules_come_back_when_the_distributions_firewall_flushes_all(action: str
 
     run("router", "timeout 5 sh -c 'until nft list chain inet mwan source_nat; do sleep 0.1; done'")
     assert run("router", "systemctl is-active mwan") == "active\n"
-    assert set(connections("client", SERVER, new_tag(), 40)) == set(LINKS.values())
+    assert set(connections("client", SERVER, new_tag(), 80)) == set(LINKS.values())

@@ -32,7 +32,7 @@ def both_links_are_up() -> bool:
     return states() == dict.fromkeys(LINKS, "up")
 
 
-def sources(count: int = 40) -> set[str]:
+def sources(count: int = 80) -> set[str]:
     """The addresses that the server saw of so many connections of the client."""
     return set(connections("client", SERVER, new_tag(), count))
 

@@ -4,11 +4,11 @@
 
     traffic.py connections HOST TAG COUNT   COUNT connections one after the other, one request each
     traffic.py requests HOST TAG COUNT      eight connections open at once, COUNT requests over each, in turn
-    traffic.py steady HOST TAG COUNT        the same, with a new connection in each round; ends when it is terminated
+    traffic.py steady HOST TAG COUNT        the same with sixteen, and one more in each round; ends when terminated
 
 Every element is the page that came back (the source address the server saw) or `error: ...`; the fifth error is the
-last element. With `steady` an element is the list of the nine of a round, the new connection's last, and errors are
-borne. The path of every request begins with TAG, by which the server's access log is searched. Runs inside a container:
+last element. With `steady` an element is the list of all of a round, the new connection's last, and errors are borne.
+The path of every request begins with TAG, by which the server's access log is searched. Runs inside a container:
 standard library only.
 """
 
@@ -23,7 +23,7 @@ from collections.abc import Iterator
 
 TIMEOUT_S = 3.0
 PAUSE_S = 0.2
-KEPT_OPEN = 8
+KEPT_OPEN, KEPT_STEADY = 8, 16
 ERRORS_ENOUGH = 5
 
 
@@ -57,7 +57,7 @@ def requests(host: str, tag: str, count: int) -> Iterator[str]:
 def steady(host: str, tag: str, count: int) -> Iterator[list[str]]:
     terminated: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: terminated.append(number))
-    kept = [http.client.HTTPConnection(host, timeout=TIMEOUT_S) for _unused in range(KEPT_OPEN)]
+    kept = [http.client.HTTPConnection(host, timeout=TIMEOUT_S) for _unused in range(KEPT_STEADY)]
     for number in range(count):
         path = f"/{tag}/{number}"
         yield [*(ask(connection, path) for connection in kept), *connections(host, tag, 1)]

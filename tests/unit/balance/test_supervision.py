@@ -76,7 +76,7 @@ def on_stage(program: str, play: Callable[[Stage], Awaitable[None]]) -> list[str
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(balancing, "ASK", 0.02)
-    monkeypatch.setattr(balancing, "PATIENCE", 0.3)
+    monkeypatch.setattr(balancing, "PATIENCE", 10.0)
     monkeypatch.setattr(balancing, "FAREWELL", 0.3)
     monkeypatch.setattr(balancing, "PAUSE", 0.01)
 
@@ -158,7 +158,9 @@ def test_one_that_was_killed_is_back() -> None:
     assert said.startswith("mwan-balance was ended by signal 9; ")
 
 
-def test_one_that_does_not_answer_is_killed_and_started_again() -> None:
+def test_one_that_does_not_answer_is_killed_and_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(balancing, "PATIENCE", 0.3)
+
     async def play(stage: Stage) -> None:
         await stage.until(lambda: len(stage.said) == 2)
         assert not stage.running()
