@@ -232,7 +232,7 @@ def test_reload_under_traffic(backend: str) -> None:
             more = [of(f"more{index}", "isp_b", destination=f"9.9.{number}.{index}") for index in range(number * 20)]
             engine.settle(mwan_rules=[*more, *rules])
         result = flood.wait()
-        assert result.lost == result.dropped_by_machine
+        assert result.lost <= result.dropped_by_machine
         assert {source for flow in result.sources for source in flow} == {A}
 
 

@@ -97,7 +97,7 @@ def test_change_loses_nothing(backend: str, change: Change) -> None:
             flood = UdpFlood(net.client, net.server, pps=PPS, seconds=1.0, flows=12)
             change(engine)
             result = flood.wait()
-        assert (result.lost - result.dropped_by_machine, result.duplicates) == (0, 0)
+        assert (result.lost <= result.dropped_by_machine, result.duplicates) == (True, 0)
         assert all(len(sources) == 1 for sources in result.sources), "a flow changed its link"
         assert net.spoofed() == 0
 
@@ -210,7 +210,7 @@ def test_switching_the_firewall_and_back_keeps_connections() -> None:
             engine.settle(mwan_firewall_backend="nftables")
             assert "MWAN" not in net.router.run("iptables-legacy-save").stdout
             result = flood.wait()
-        assert (result.lost - result.dropped_by_machine, result.duplicates) == (0, 0)
+        assert (result.lost <= result.dropped_by_machine, result.duplicates) == (True, 0)
         assert all(len(sources) == 1 for sources in result.sources)
         assert net.spoofed() == 0
 

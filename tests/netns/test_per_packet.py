@@ -30,7 +30,7 @@ def test_packets_take_turns(backend: str) -> None:
         for device in ("wan1", "wan2"):
             counting(net.router, device, "postrouting", f"ip saddr {SHARED} oifname {device}")
         flood = UdpFlood(net.client, net.server, pps=2000, seconds=0.5, flows=1, source=SHARED).wait()
-        assert (flood.lost, flood.sources) == (flood.dropped_by_machine, [[SHARED]])
+        assert (flood.lost <= flood.dropped_by_machine, flood.sources) == (True, [[SHARED]])
         assert (counted(net.router, "wan1"), counted(net.router, "wan2")) == (750, 250)
         # a reload does not stop it, nor one link that fails
         with LongLivedUdp(net.client, sources=[SHARED], number=4) as flows:
