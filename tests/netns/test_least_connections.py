@@ -25,9 +25,9 @@ from lab.prober import Prober
 from lab.probes import bindings
 from lab.topology import SERVER, Topology
 from lab.traffic import ECHO_PORT, AccessLogServer, EchoServer, Fetched, LongLivedTcp, fetch_many
+from lab.wait import wait_until
 
 FOREIGN = 0x80000000
-SOON = 10.0  # seconds
 BURST = f"""
 import json, socket, sys
 sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _unused in range(30)]
@@ -59,13 +59,6 @@ def marks(net: Topology, engine: Engine) -> dict[str, int]:
     return {name: found["mark"] for name, found in bindings(net, engine).items()}
 
 
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def flows(net: Topology, number: int) -> LongLivedTcp:
     return LongLivedTcp(net.client, number=number, interval=0.5)
 
@@ -83,15 +76,15 @@ def test_counts_come_to_proportion(three_links: Topology) -> None:
         balancer = stack.enter_context(Balancer(net.router))
         stack.enter_context(queued(net.router, foreign=FOREIGN))
         with flows(net, 12) as early:
-            until(lambda: balancer.connections() == {first: 12})
+            wait_until(lambda: balancer.connections() == {first: 12})
             enlist(net.router, given)
-            until(lambda: len(balancer.connections()) == 3)
+            wait_until(lambda: len(balancer.connections()) == 3)
             stack.enter_context(flows(net, 24))
             assert balancer.connections() == {first: 18, second: 12, third: 6}
             fetched = fetch_many(net.client, 90)
             assert (set(fetched.sources), fetched.failures) == (set(addresses), [])
             assert {source for flow in early.stop() for source in flow.sources} == {addresses[0]}
-        until(lambda: balancer.connections() == {first: 6, second: 12, third: 6})
+        wait_until(lambda: balancer.connections() == {first: 6, second: 12, third: 6})
         stack.enter_context(flows(net, 12))
         assert balancer.connections() == {first: 18, second: 12, third: 6}
         assert counted(net.router, "kept") == 12 + 24 + 90 + 12
@@ -112,7 +105,7 @@ def leaves_alone_what_does_not_serve(net: Topology, given: dict[str, tuple[int, 
     fetched = fetch_many(net.client, 30)
     assert (fetched.sources[net.sources[first]], fetched.failures) == (0, [])
     enlist(net.router, {})
-    until(lambda: balancer.connections() == {})
+    wait_until(lambda: balancer.connections() == {})
     fetched = fetch_many(net.client, 60)
     assert (set(fetched.sources), fetched.failures) == (set(net.sources.values()), []), "the route does not serve"
 
@@ -140,15 +133,15 @@ def test_what_is_not_heard_is_counted(two_links: Topology) -> None:
         links = marks(net, engine)
         enlist(net.router, {name: (mark, 1) for name, mark in links.items()})
         with flows(net, 20) as early, Balancer(net.router) as balancer:
-            until(lambda: sum(balancer.connections().values()) == 20)
+            wait_until(lambda: sum(balancer.connections().values()) == 20)
             assert Counter(balancer.connections()) == pinned(net, links)
             early.stop()
-            until(lambda: sum(balancer.connections().values()) == 0)
+            wait_until(lambda: sum(balancer.connections().values()) == 0)
             balancer.send(signal.SIGSTOP)
             net.client.run([sys.executable, "-I", "-c", SEND_MANY, "7.7.7.9"])
             balancer.send(signal.SIGCONT)
-            until(lambda: balancer.ask()["overruns"] > 0)
-            until(lambda: Counter(balancer.connections()) == pinned(net, links))
+            wait_until(lambda: balancer.ask()["overruns"] > 0)
+            wait_until(lambda: Counter(balancer.connections()) == pinned(net, links))
             assert sum(balancer.connections().values()) == MANY
 
 
@@ -176,17 +169,17 @@ def test_clients_connect_whatever_becomes_of_the_helper(two_links: Topology) -> 
     with Engine(net, "iptables") as engine, EchoServer(net.server), AccessLogServer(net.server):
         engine.settle(mwan_classify="marks", mwan_policies=[policy("isp_a", "isp_b", algorithm="least_connections")])
         with Prober(net.router) as prober:
-            until(lambda: balance(prober).get("running"))
+            wait_until(lambda: balance(prober).get("running"))
             for times, sign in enumerate((signal.SIGKILL, signal.SIGSTOP), 1):
                 with fetching(net) as result:
                     time.sleep(0.1)
                     os.kill(balance(prober)["pid"], sign)
                     assert result().failures == []
-                until(lambda: balance(prober).get("running"))
+                wait_until(lambda: balance(prober).get("running"))
                 assert balance(prober)["restarts"] == times
             before = chosen(prober)
             with flows(net, 20):
-                until(lambda: (chosen(prober) - before).total() >= 20)
+                wait_until(lambda: (chosen(prober) - before).total() >= 20)
                 # the prober's own questions are connections as well, and not quite as many on each link
                 one, other = (chosen(prober) - before).values()
                 assert abs(one - other) <= 3
@@ -210,22 +203,28 @@ def test_weights_follow_the_counts_without_a_helper(two_links: Topology) -> None
         engine.apply(mwan_policies=[policy("isp_a")], mwan_default_policy="balanced")
         with flows(net, 40), Prober(net.router):
             engine.apply(mwan_policies=[policy("isp_a", "isp_b", **follows)])
-            until(lambda: weights(net).get("isp_b", 0) > 8 * weights(net).get("isp_a", 1000))
-            until(lambda: f"weight {weights(net)['isp_b']}" in net.router.ip("route show table mwan_balanced"))
+            wait_until(lambda: favoured(net))
+            wait_until(lambda: f"weight {weights(net)['isp_b']}" in net.router.ip("route show table mwan_balanced"))
             fetched = fetch_many(net.client, 40)
             assert (fetched.sources[net.sources["isp_b"]] > 30, fetched.failures) == (True, [])
             # the prober may just be at it
-            until(lambda: engine.apply(check=True).actions == [])
-            until(lambda: weights(net).get("isp_b", 0) > 8 * weights(net).get("isp_a", 1000))
+            wait_until(lambda: engine.apply(check=True).actions == [])
+            wait_until(lambda: favoured(net))
             with flows(net, 40):
-                until(lambda: not weights(net))
-                until(lambda: engine.apply(check=True).actions == [])
+                wait_until(lambda: not weights(net))
+                wait_until(lambda: engine.apply(check=True).actions == [])
 
 
 def weights(net: Topology) -> dict[str, int]:
     """Those that are other than declared."""
     text = net.router.run("cat /run/mwan/weights.json", check=False).stdout
     return dict(json.loads(text)["policies"]["balanced"]) if text else {}
+
+
+def favoured(net: Topology) -> bool:
+    """Whether isp_b gets nearly all new connections."""
+    found = weights(net)
+    return found.get("isp_b", 0) > 8 * found.get("isp_a", 1000)
 
 
 def chosen(prober: Prober) -> Counter[str]:

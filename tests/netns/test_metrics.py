@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from lab.host import Host
 from lab.prober import Prober
 from lab.topology import Topology
 from lab.traffic import AccessLogServer, fetch_many
+from lab.wait import wait_until
 from unit.service.pages import families, status, value
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
@@ -30,13 +30,6 @@ ISP_A, ISP_B = {"link": "isp_a", "device": "wan1"}, {"link": "isp_b", "device": 
 
 def fetch(router: Host, path: str = "/metrics") -> str:
     return router.run([sys.executable, "-I", "-c", FETCH, f"http://{ADDRESS}{path}"]).stdout
-
-
-def wait_until(asked: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not asked():
-        assert time.monotonic() < deadline, f"not so after {seconds} s"
-        time.sleep(0.05)
 
 
 def test_an_outage_over_http(two_links: Topology) -> None:

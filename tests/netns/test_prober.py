@@ -22,6 +22,7 @@ from lab.prober import Prober
 from lab.state import forget_everything, snapshot
 from lab.topology import TARGETS, Topology
 from lab.traffic import AccessLogServer, fetch_many
+from lab.wait import wait_until
 
 # returns at once, however often it failed before
 PROBE: dict[str, Any] = {"targets": list(TARGETS), "up_after": "1s", "damping": {"longest": "1s"}}
@@ -49,13 +50,6 @@ def both_up(prober: Prober) -> None:
     """Also where they have only just been declared."""
     wait_until(lambda: list(prober.states().values()) == ["up", "up"], 10)
     prober.wait_settled()
-
-
-def wait_until(asked: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not asked():
-        assert time.monotonic() < deadline, f"not so after {seconds} s"
-        time.sleep(0.02)
 
 
 def edit(router: Host, change: Callable[[dict[str, Any]], object]) -> None:
