@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,9 +158,24 @@ def test_servers_behind_both_links(two_links: Topology) -> None:
         assert net.spoofed() == 0
 
 
+RESET_LATE = f"""
+import socket, struct
+connections = [socket.create_connection(("{SERVER}", 80), 5) for _unused in range(10)]
+print("ready", flush=True)
+input()
+for connection in connections:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() resets
+    connection.close()
+"""
+
+
 def untranslated(net: Topology) -> int:
-    """How many packets that belong to no connection, of ten sent since, left with the client's address; added up."""
-    net.client.helper("nobodys.py", SERVER, "5").communicate(timeout=10)
+    """How many packets have left with the client's address, after ten more resets that come too late."""
+    client = net.client.popen([sys.executable, "-c", RESET_LATE], stdin=subprocess.PIPE)
+    assert client.stdout is not None
+    assert client.stdout.readline() == "ready\n"
+    net.router.run("conntrack -F")
+    client.communicate("\n", timeout=10)
     assert fetch_many(net.client, 1).answered == 1, "what was sent before it has passed"
     return net.spoofed()
 

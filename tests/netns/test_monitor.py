@@ -134,9 +134,8 @@ def test_what_is_ours(two_links: Topology, monitor: Monitor) -> None:
     router = two_links.router
     with Engine(two_links) as engine:
         engine.settle()
-        assert {event["what"] for event in monitor.rest(SOON)} >= {"OwnRuleEvent", "OwnRouteEvent"}, (
-            "our own changes, too"
-        )
+        told = {event["what"] for event in monitor.rest(SOON)}
+        assert told >= {"OwnRuleEvent", "OwnRouteEvent"}, "our own changes, too"
         router.ip("rule add pref 900 lookup main")
         router.ip("rule del pref 900")
         router.ip("route add 203.0.113.0/24 via 5.5.5.1")

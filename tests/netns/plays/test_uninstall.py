@@ -11,6 +11,7 @@ import pytest
 from lab.ansible import run_module, run_playbook
 from lab.engine import Engine
 from lab.host import Host
+from lab.impair import wait_noticed
 from lab.prober import INSTALLED, Prober
 from lab.state import snapshot
 from lab.topology import Topology
@@ -137,6 +138,6 @@ def test_router_keeps_a_way_out_and_the_session_that_asks_for_it(two_links: Topo
     assert absent("6.6.6.6")["actions"]
     uplink = net.uplinks["isp_a"]
     uplink.provider.ip(f"link set {uplink.customer_device} down")
-    router.run("timeout 5 sh -c 'until ip route show default | grep -q linkdown; do sleep 0.1; done'")
+    wait_noticed(net, "isp_a")
     assert "no default route that works" in absent()["msg"]
     assert uninstall(net, extra_vars={"mwan_force": True}).changed > 0
